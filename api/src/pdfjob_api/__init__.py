@@ -1,0 +1,1 @@
+"""The vocabulary of pdfjob: resources, phases, error codes, labels, object keys, runner contract."""

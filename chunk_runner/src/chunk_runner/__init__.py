@@ -1,0 +1,1 @@
+"""The data plane of pdfjob: processes one chunk of a document."""
