@@ -1,1 +1,5 @@
-"""The vocabulary of pdfjob: resources, phases, error codes, labels, object keys, runner contract."""
+"""The shared vocabulary of pdfjob.
+
+Submodules are imported by name and nothing is imported here, so that the chunk runner pays only for what it
+uses.
+"""

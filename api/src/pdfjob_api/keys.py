@@ -1,0 +1,80 @@
+"""Object keys on S3. All of them hang under one prefix (default ``pdfjob``) of one bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .names import run_of
+
+
+def inbox_prefix(prefix: str, namespace: str) -> str:
+    """Folder of uploaded sources of a namespace; a PdfJob reads from its own namespace's inbox by default."""
+    return f"{prefix}/inbox/{namespace}/"
+
+
+def history_prefix(prefix: str, namespace: str) -> str:
+    """Folder of the records that outlive the resources of a namespace."""
+    return f"{prefix}/history/{namespace}/"
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """Keys of one PdfJob."""
+
+    prefix: str
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def root(self) -> str:
+        """Folder of the job, with the trailing slash."""
+        return f"{self.prefix}/jobs/{self.namespace}/{self.name}/"
+
+    @property
+    def plan(self) -> str:
+        """Key of the plan: page ranges, source hash, settings hash."""
+        return f"{self.root}plan.json"
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest: hash and size of every stored chunk PDF."""
+        return f"{self.root}manifest.json"
+
+    def chunk(self, index: int) -> str:
+        """Key of the PDF of a chunk."""
+        return f"{self.root}chunks/c{index:05d}.pdf"
+
+    def checkpoints(self, index: int) -> str:
+        """Folder of the checkpoints of a chunk, of every run and start."""
+        return f"{self.root}checkpoints/c{index:05d}/"
+
+    def checkpoint(self, index: int, start: int) -> str:
+        """Key of the checkpoint that one start writes."""
+        return f"{self.checkpoints(index)}{self._start(start)}"
+
+    def progress(self, index: int, start: int) -> str:
+        """Key of the progress object (heartbeat) that one start writes."""
+        return f"{self.root}progress/c{index:05d}/{self._start(start)}"
+
+    def chunk_result(self, index: int, start: int) -> str:
+        """Key of the result of a chunk as one start stores it, once."""
+        return f"{self.root}results/c{index:05d}/{self._start(start)}"
+
+    def result(self, fmt: str) -> str:
+        """Key of the merged result in a format (``jsonl``, ``txt``, ``csv``)."""
+        return f"{self.root}result.{fmt}"
+
+    def is_merged_result(self, key: str) -> bool:
+        """Whether a key is a merged result, which deletion of the job keeps."""
+        return key.startswith(f"{self.root}result.")
+
+    def start_of_checkpoint(self, key: str) -> int | None:
+        """Return the number of the start that wrote a checkpoint; None for keys of another run or form."""
+        name = key.rsplit("/", 1)[-1]
+        head = f"{run_of(self.uid)}-a"
+        number = name.removeprefix(head).removesuffix(".json")
+        return int(number) if name.startswith(head) and number.isdecimal() else None
+
+    def _start(self, start: int) -> str:
+        return f"{run_of(self.uid)}-a{start}.json"

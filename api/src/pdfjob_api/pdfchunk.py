@@ -1,0 +1,138 @@
+"""The PdfChunk resource: one range of pages of a PdfJob, made and kept by the operator."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import Model, rules
+from .conditions import ChunkPhase
+from .contract import Tokens
+from .meta import LastError, ObjectMeta
+
+
+class EndingReason(StrEnum):
+    """Why the operator itself ended a start."""
+
+    STUCK = "Stuck"
+    PENDING = "Pending"
+
+
+class Outcome(StrEnum):
+    """How a start ended."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    LOST = "Lost"
+    """The infrastructure took it; not counted."""
+
+
+class PdfChunkSpec(Model):
+    """The range of pages; fixed but for the overrides."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                (
+                    "self.index == oldSelf.index && self.startPage == oldSelf.startPage && self.endPage == oldSelf.endPage && "
+                    "self.pageCount == oldSelf.pageCount && self.hasOverlap == oldSelf.hasOverlap && "
+                    "self.storageURI == oldSelf.storageURI && self.sizeBytes == oldSelf.sizeBytes && "
+                    "self.sha256 == oldSelf.sha256 && self.contextBefore == oldSelf.contextBefore && "
+                    "self.contextAfter == oldSelf.contextAfter"
+                ),
+                "the plan of a chunk is immutable; only priority and maxRetries may be edited",
+            ),
+            (
+                "!has(self.priority) || (self.priority >= 0 && self.priority <= 10)",
+                "priority must be between 0 and 10",
+            ),
+            ("self.endPage >= self.startPage", "endPage must not be before startPage"),
+        )
+    )
+
+    index: int = Field(ge=0, description="Number of the chunk, from 0.")
+    start_page: int = Field(ge=1, description="First page, from 1.")
+    end_page: int = Field(ge=1, description="Last page, inclusive.")
+    page_count: int = Field(ge=1, description="Pages the chunk owns.")
+    context_before: int = Field(default=0, ge=0, le=5, description="Context pages in the PDF before the first page.")
+    context_after: int = Field(default=0, ge=0, le=5, description="Context pages in the PDF after the last page.")
+    has_overlap: bool = Field(description="Whether the PDF starts with pages of the chunk before.")
+    storage_uri: str = Field(alias="storageURI", max_length=512, description="Where the chunk PDF is, s3://bucket/key.")
+    size_bytes: int = Field(ge=1, description="Bytes of the chunk PDF.")
+    sha256: str = Field(max_length=64, description="SHA-256 of the chunk PDF.")
+    priority: int | None = Field(default=None, description="Overrides the job's priority, 0 to 10; absent = the job's.")
+    max_retries: int | None = Field(
+        default=None, ge=0, le=20, description="Overrides the job's maxRetries; absent = the job's."
+    )
+
+
+class Ending(Model):
+    """That the operator ended a start, recorded before it did."""
+
+    start: int = Field(description="Number of the start.")
+    reason: EndingReason = Field(description="Why.")
+
+
+class ChunkResultStatus(Model):
+    """The verified result of a chunk."""
+
+    uri: str = Field(max_length=1200, description="Where it is, s3://bucket/key.")
+    sha256: str = Field(max_length=64, description="SHA-256.")
+    bytes: int = Field(description="Size.")
+    sentences: int = Field(description="Sentences that start on a page of the chunk.")
+    missing_pages: int = Field(default=0, description="Pages that could not be read.")
+    tokens: Tokens = Field(default=Tokens(), description="Tokens used.")
+
+
+class StartRecord(Model):
+    """How one start ended."""
+
+    start: int = Field(description="Number of the start.")
+    attempt: int = Field(description="Number of the attempt it was.")
+    counted: bool = Field(description="Whether it counted against maxRetries.")
+    node: str | None = Field(default=None, max_length=253, description="Node its pod ran on.")
+    started_at: str | None = Field(default=None, max_length=32, description="When its container started.")
+    finished_at: str | None = Field(default=None, max_length=32, description="When its end was recorded.")
+    outcome: Outcome = Field(description="Succeeded, Failed or Lost.")
+    code: str | None = Field(default=None, max_length=50, description="Error code.")
+    items: int = Field(default=0, description="Pages saved by then, earlier starts included.")
+
+
+class PdfChunkStatus(Model):
+    """Where the chunk stands."""
+
+    observed_generation: int | None = Field(default=None, description="Generation of the spec this status speaks of.")
+    phase: ChunkPhase = Field(default=ChunkPhase.PENDING, description="State of the chunk.")
+    attempts: int = Field(default=0, description="Counted failures, plus one while Running or Succeeded.")
+    starts: int = Field(default=0, description="Jobs made for the chunk.")
+    uncounted: int = Field(
+        default=0,
+        description="Starts in a row that were lost to the infrastructure without a new page saved.",
+    )
+    job_name: str | None = Field(default=None, max_length=63, description="The current or last Job.")
+    started_at: str | None = Field(
+        default=None, max_length=32, description="When the current or last container started."
+    )
+    updated_at: str | None = Field(default=None, max_length=32, description="When the status last changed.")
+    processed_at: str | None = Field(default=None, max_length=32, description="When the chunk succeeded.")
+    next_retry_time: str | None = Field(default=None, max_length=32, description="When the chunk starts again.")
+    last_error: LastError | None = Field(default=None, description="Why the last start failed.")
+    ending: Ending | None = Field(default=None, description="A start that the operator ended.")
+    result: ChunkResultStatus | None = Field(default=None, description="The verified result.")
+    history: list[StartRecord] = Field(
+        default_factory=list, max_length=10, description="How the last 10 starts ended, oldest first."
+    )
+
+
+class PdfChunk(Model):
+    """One range of pages of a PdfJob."""
+
+    api_version: Literal["pdfjob.dev/v1alpha1"] = "pdfjob.dev/v1alpha1"
+    kind: Literal["PdfChunk"] = "PdfChunk"
+    metadata: ObjectMeta
+    spec: PdfChunkSpec = Field(description="The range of pages.")
+    status: PdfChunkStatus = Field(
+        default=PdfChunkStatus(), description="Where the chunk stands; written by the operator."
+    )

@@ -1,0 +1,432 @@
+"""The PdfJob resource: the whole interface of the product."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from .base import Model, rules
+from .conditions import JobPhase
+from .contract import Tokens
+from .meta import Condition, LastError, ObjectMeta
+from .names import MAX_JOB_NAME
+from .processing import LocalProcessor, Processor, Repair
+
+_IMMUTABLE = "is immutable; create a new PdfJob to process the document with other settings"
+
+
+class ResultFormat(StrEnum):
+    """Formats of the merged result."""
+
+    JSONL = "jsonl"
+    TXT = "txt"
+    CSV = "csv"
+
+
+class DeletionPolicy(StrEnum):
+    """What deletion of the PdfJob does with its intermediate objects on S3."""
+
+    DELETE = "Delete"
+    RETAIN = "Retain"
+
+
+class S3Source(Model):
+    """A PDF on S3-compatible storage, read with the operator's credentials."""
+
+    bucket: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=63,
+        description="Bucket; absent = the operator's own. Other buckets only where the installation allows them for "
+        "the namespace.",
+    )
+    key: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="Object key. In the operator's own bucket it must be in the namespace's inbox, "
+        "PREFIX/inbox/NAMESPACE/.",
+    )
+
+
+class HttpSource(Model):
+    """A PDF on a web server."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.url.startsWith('http://') || self.url.startsWith('https://')",
+                "source.http.url must start with http:// or https://",
+            )
+        )
+    )
+
+    url: str = Field(min_length=8, max_length=2048, description="URL of the PDF, http or https; public addresses only.")
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        max_length=64,
+        description="SHA-256 that the bytes must have, 64 lower-case hex digits.",
+    )
+
+
+class Source(Model):
+    """Where the document is. Exactly one of s3, http."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "[has(self.s3), has(self.http)].filter(x, x).size() == 1",
+                "exactly one of source.s3, source.http must be set",
+            )
+        )
+    )
+
+    s3: S3Source | None = Field(default=None, description="A PDF on S3-compatible storage.")
+    http: HttpSource | None = Field(default=None, description="A PDF on a web server.")
+    repair: Repair = Field(
+        default=Repair.STRICT,
+        description="Strict refuses a damaged document and says what is wrong; Repair takes what can be read of it and "
+        "lists the pages that are lost.",
+    )
+
+
+class Chunking(Model):
+    """How the document is cut."""
+
+    pages_per_chunk: int = Field(default=50, ge=1, le=1000, description="Pages of one chunk, 1 to 1000.")
+    threshold_pages: int = Field(
+        default=50,
+        ge=0,
+        le=1000,
+        description="Documents of at most this many pages are one chunk, 0 to 1000; 0 = always split.",
+    )
+    overlap_pages: int = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="Context pages on each side of a chunk where they exist, 1 to 5. They make sentences across the "
+        "cut whole; nothing comes out twice.",
+    )
+
+
+class Backoff(Model):
+    """Waiting time before an automatic retry: initial * factor^(retry - 1), at most max, with jitter."""
+
+    initial_seconds: int = Field(default=10, ge=1, le=3600, description="Seconds before the first retry.")
+    factor: int = Field(default=2, ge=1, le=10, description="Factor from one retry to the next.")
+    max_seconds: int = Field(default=300, ge=1, le=86400, description="Seconds at most.")
+
+
+class RetryPolicy(Model):
+    """Automatic retries of a chunk."""
+
+    max_retries: int = Field(
+        default=3, ge=0, le=20, description="Counted retries of a chunk; 3 means 4 attempts at most."
+    )
+    backoff: Backoff = Field(default=Backoff(), description="Waiting time before a retry.")
+
+
+class Limits(Model):
+    """Time limits."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.chunkSoftTimeoutSeconds < self.chunkTimeoutSeconds",
+                "limits.chunkSoftTimeoutSeconds must be lower than limits.chunkTimeoutSeconds",
+            )
+        )
+    )
+
+    chunk_timeout_seconds: int = Field(
+        default=1800,
+        ge=2,
+        le=518400,
+        description="Hard limit of one start of a chunk, in seconds from its pod's start; then it is killed.",
+    )
+    chunk_soft_timeout_seconds: int = Field(
+        default=1500,
+        ge=1,
+        le=518400,
+        description="Soft limit of one start of a chunk, in seconds; the runner saves what it has and ends, and the "
+        "chunk goes on from there.",
+    )
+    stuck_timeout_seconds: int = Field(
+        default=600,
+        ge=10,
+        le=3600,
+        description="Seconds after which a pod that was told to end and still stands (lost node) is given up.",
+    )
+
+
+class ToleratedTaint(Model):
+    """A toleration as in the Pod API."""
+
+    key: str | None = Field(default=None, max_length=316, description="Taint key.")
+    operator: str | None = Field(default=None, max_length=16, description="Exists or Equal.")
+    value: str | None = Field(default=None, max_length=63, description="Taint value.")
+    effect: str | None = Field(default=None, max_length=32, description="NoSchedule, PreferNoSchedule or NoExecute.")
+    toleration_seconds: int | None = Field(default=None, description="Seconds, with NoExecute.")
+
+
+class LocalObjectReference(Model):
+    """Reference to an object of the same namespace by name."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the object.")
+
+
+class EnvVar(Model):
+    """An environment variable of the runner container."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!self.name.startsWith('PDFJOB_')",
+                "names that start with PDFJOB_ belong to the runner contract",
+            )
+        )
+    )
+
+    name: str = Field(min_length=1, max_length=128, description="Name.")
+    value: str | None = Field(default=None, max_length=4096, description="Value.")
+    value_from: dict[str, Any] | None = Field(
+        default=None,
+        description="Source of the value as in the Pod API (secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef).",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+_QUANTITIES: dict[str, Any] = {
+    "additionalProperties": {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "maxLength": 32,
+    },
+    "maxProperties": 16,
+}
+
+
+class Resources(Model):
+    """Compute resources of the runner container as in the Pod API."""
+
+    requests: dict[str, int | str] | None = Field(
+        default=None, description="Requests, e.g. cpu: 250m, memory: 256Mi.", json_schema_extra=_QUANTITIES
+    )
+    limits: dict[str, int | str] | None = Field(
+        default=None, description="Limits, e.g. memory: 2Gi.", json_schema_extra=_QUANTITIES
+    )
+
+
+_STRINGS: dict[str, Any] = {
+    "additionalProperties": {"type": "string", "maxLength": 4096},
+    "maxProperties": 64,
+}
+
+
+class Runner(Model):
+    """The pod of a chunk. Absent fields take the installation's defaults."""
+
+    image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Image of the standard runner; absent = the installation's.",
+    )
+    resources: Resources | None = Field(default=None, description="Compute resources; absent = the installation's.")
+    node_selector: dict[str, str] | None = Field(
+        default=None, description="Node labels the pod needs.", json_schema_extra=_STRINGS
+    )
+    tolerations: list[ToleratedTaint] | None = Field(
+        default=None, max_length=32, description="Taints the pod tolerates."
+    )
+    affinity: dict[str, Any] | None = Field(
+        default=None,
+        description="Affinity as in the Pod API.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    service_account_name: str | None = Field(
+        default=None, max_length=253, description="Service account of the pod; its token is never mounted."
+    )
+    priority_class_name: str | None = Field(default=None, max_length=253, description="PriorityClass of the pod.")
+    image_pull_secrets: list[LocalObjectReference] | None = Field(
+        default=None, max_length=16, description="Secrets for the image registry."
+    )
+    labels: dict[str, str] | None = Field(
+        default=None,
+        description="Labels added to Job and pod, e.g. kueue.x-k8s.io/queue-name.",
+        json_schema_extra=_STRINGS,
+    )
+    annotations: dict[str, str] | None = Field(
+        default=None, description="Annotations added to the pod.", json_schema_extra=_STRINGS
+    )
+    env: list[EnvVar] | None = Field(default=None, max_length=64, description="Environment of the runner container.")
+
+
+class Output(Model):
+    """What is written at the end."""
+
+    formats: list[ResultFormat] = Field(
+        default=[ResultFormat.JSONL, ResultFormat.TXT, ResultFormat.CSV],
+        min_length=1,
+        max_length=3,
+        description="Formats of the merged result: jsonl, txt, csv.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class PdfJobSpec(Model):
+    """What the user wants."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.source == oldSelf.source", f"spec.source {_IMMUTABLE}"),
+            ("self.chunking == oldSelf.chunking", f"spec.chunking {_IMMUTABLE}"),
+            ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
+            ("self.priority >= 0 && self.priority <= 10", "priority must be between 0 and 10"),
+            (
+                "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
+                "spec.runner.image is for the standard runner; with processor.custom set spec.processor.custom.image only",
+            ),
+        )
+    )
+
+    source: Source = Field(description="Where the document is; immutable.")
+    chunking: Chunking = Field(default=Chunking(), description="How the document is cut; immutable.")
+    processor: Processor = Field(
+        default=Processor(local=LocalProcessor()),
+        description="What is done with the text; immutable. Exactly one of local, custom.",
+    )
+    parallelism: int = Field(
+        default=4,
+        ge=1,
+        le=10000,
+        description="Chunks of this job in flight, at least 1; kubectl scale sets it too.",
+    )
+    priority: int = Field(default=5, description="0 to 10, higher first; nothing that runs is pre-empted.")
+    retry_policy: RetryPolicy = Field(default=RetryPolicy(), description="Automatic retries of a chunk.")
+    limits: Limits = Field(default=Limits(), description="Time limits.")
+    runner: Runner | None = Field(default=None, description="The pod of a chunk; absent = the installation's defaults.")
+    output: Output = Field(default=Output(), description="What is written at the end.")
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.DELETE,
+        description="Delete or Retain the intermediate objects on S3 when the PdfJob is deleted; the merged result stays "
+        "in both cases.",
+    )
+
+
+class SourceStatus(Model):
+    """What was found at the source."""
+
+    sha256: str = Field(description="SHA-256 of the document.")
+    size_bytes: int = Field(description="Bytes of the document.")
+    pages: int | None = Field(default=None, description="Pages of the document; absent until it was inspected.")
+    file_name: str = Field(description="Name of the file as the user knows it.")
+
+
+class ChunkCounts(Model):
+    """Chunks by phase; their sum is total."""
+
+    total: int = Field(default=0, description="Chunks of the plan.")
+    pending: int = Field(default=0, description="Chunks that have not begun, those not yet created included.")
+    running: int = Field(default=0, description="Chunks whose pod runs.")
+    retry_scheduled: int = Field(default=0, description="Chunks that wait for their next start.")
+    succeeded: int = Field(default=0, description="Chunks with a verified result.")
+    failed: int = Field(default=0, description="Chunks that failed for good.")
+    cancelled: int = Field(default=0, description="Chunks that will not run.")
+
+
+class Summary(Model):
+    """Strings for the printer columns."""
+
+    progress: str = Field(description="Chunks succeeded in percent of all, e.g. 70%.")
+    chunks: str = Field(description="Chunks succeeded of all, e.g. 7/10.")
+
+
+class Items(Model):
+    """Pages."""
+
+    total: int = Field(default=0, description="Pages of the document.")
+    done: int = Field(default=0, description="Pages finished, those of running chunks included.")
+    failed: int = Field(default=0, description="Pages that could not be read.")
+
+
+class ResultFile(Model):
+    """One file of the merged result."""
+
+    format: ResultFormat = Field(description="jsonl, txt or csv.")
+    uri: str = Field(description="Where it is, s3://bucket/key.")
+    bytes: int = Field(description="Size.")
+    sha256: str = Field(description="SHA-256.")
+
+
+class JobResult(Model):
+    """The merged result."""
+
+    files: list[ResultFile] = Field(max_length=3, description="One per format.")
+    partial: bool = Field(default=False, description="Whether pages are missing.")
+    missing_pages: str | None = Field(
+        default=None,
+        max_length=1024,
+        description='Pages that are missing, e.g. "3,7-9"; absent when none is.',
+    )
+
+
+class PdfJobStatus(Model):
+    """Where it stands."""
+
+    observed_generation: int | None = Field(default=None, description="Generation of the spec this status speaks of.")
+    phase: JobPhase = Field(default=JobPhase.PENDING, description="Summary for people; scripts use the conditions.")
+    current_step: str | None = Field(
+        default=None, max_length=40, description="What is being done, e.g. Processing chunk 5/10."
+    )
+    progress_percent: int = Field(
+        default=0,
+        description="5 accepted, 10 inspected, to 15 with the chunks stored, to 75 with the chunks done, 100 with the "
+        "result stored.",
+    )
+    source: SourceStatus | None = Field(default=None, description="What was found at the source.")
+    chunks: ChunkCounts | None = Field(default=None, description="Chunks by phase; absent until planned.")
+    summary: Summary | None = Field(default=None, description="Strings for the printer columns.")
+    items: Items | None = Field(default=None, description="Pages; absent until planned.")
+    failed_chunks: str | None = Field(
+        default=None,
+        max_length=1024,
+        description='Numbers of the failed chunks, e.g. "3,7-9"; absent when none is.',
+    )
+    retries: int = Field(default=0, description="Counted retries of all chunks.")
+    sentences: int | None = Field(default=None, description="Sentences of the chunks that succeeded.")
+    tokens: Tokens | None = Field(
+        default=None, description="Tokens of the chunks that succeeded; absent when none were used."
+    )
+    result: JobResult | None = Field(default=None, description="The merged result; absent until stored.")
+    last_error: LastError | None = Field(default=None, description="The last error of the job.")
+    start_time: str | None = Field(default=None, description="When the job was accepted.")
+    completion_time: str | None = Field(default=None, description="When the job ended.")
+    processing_seconds: int | None = Field(default=None, description="Seconds from start to completion.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Accepted, Split, Repaired, ChunksSucceeded, Merged, Finished, Succeeded.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+
+class PdfJob(Model):
+    """Turns one PDF into clean, structured text."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"size(self.metadata.name) <= {MAX_JOB_NAME}",
+                f"metadata.name must have at most {MAX_JOB_NAME} characters, since child Jobs are named after it",
+            )
+        )
+    )
+
+    api_version: Literal["pdfjob.dev/v1alpha1"] = "pdfjob.dev/v1alpha1"
+    kind: Literal["PdfJob"] = "PdfJob"
+    metadata: ObjectMeta
+    spec: PdfJobSpec = Field(description="What the user wants.")
+    status: PdfJobStatus = Field(default=PdfJobStatus(), description="Where it stands; written by the operator.")
