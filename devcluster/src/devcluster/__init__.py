@@ -1,0 +1,1 @@
+"""A real one-node Kubernetes for development, tests and the demo."""

@@ -1,0 +1,5 @@
+"""Entry of ``python -m devcluster``."""
+
+from .cli import main
+
+main()

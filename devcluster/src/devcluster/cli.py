@@ -1,0 +1,130 @@
+"""A real one-node Kubernetes for development, tests and the demo.
+
+CLUSTER=local (the default) builds and runs one on this machine; CLUSTER=current uses the cluster of
+your current kubectl context and never starts anything.
+"""
+
+import os
+import shlex
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from . import current
+from .cluster import Cluster
+from .errors import DevclusterError
+from .locking import exclusive
+from .paths import Paths
+from .progress import console
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_WAITING = "another devcluster command is at work; waiting for it"
+
+
+class Kind(StrEnum):
+    """Which cluster to use."""
+
+    LOCAL = "local"
+    CURRENT = "current"
+
+
+ClusterOption = Annotated[
+    Kind, typer.Option("--cluster", envvar="CLUSTER", help="local: built here; current: your kubectl context.")
+]
+
+
+@app.command()
+def up(cluster: ClusterOption = Kind.LOCAL) -> None:
+    """Bring the cluster up, from whatever state it is in, and wait until it is ready."""
+    if cluster is Kind.CURRENT:
+        context = current.check_context()
+        console.print(f"using your current kubectl context: [bold]{context}[/bold] (nothing is started)")
+        return
+    _require_local()
+    paths = Paths.from_environment()
+    start = time.monotonic()
+    with exclusive(paths, "devcluster", _WAITING):
+        Cluster(paths).up()
+    console.print(f"[green]cluster ready[/green] after {time.monotonic() - start:.1f} s")
+    console.print(f"export KUBECONFIG={paths.kubeconfig}")
+
+
+@app.command()
+def down(
+    purge: Annotated[bool, typer.Option(help="Also remove its objects, images, certificates, logs.")] = False,
+    cluster: ClusterOption = Kind.LOCAL,
+) -> None:
+    """End what `up` started, and nothing else."""
+    if cluster is Kind.CURRENT:
+        console.print("CLUSTER=current: nothing was started, so nothing is stopped.")
+        return
+    _require_local()
+    paths = Paths.from_environment()
+    with exclusive(paths, "devcluster", _WAITING):
+        Cluster(paths).down(purge=purge)
+
+
+@app.command()
+def status(cluster: ClusterOption = Kind.LOCAL) -> None:
+    """Show every part. Exit code 1 when one is not running."""
+    if cluster is Kind.CURRENT:
+        console.print(f"current kubectl context: {current.check_context()}")
+        return
+    watched = Cluster(Paths.from_environment())
+    parts = watched.status()
+    for part in parts:
+        print(f"{part.name:24} {part.state:8} {part.detail}")
+    print(watched.node_answers())
+    if any(part.state != "running" for part in parts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def kubeconfig(cluster: ClusterOption = Kind.LOCAL) -> None:
+    """Print the path of the administrator's kubeconfig."""
+    print(current.kubeconfig() if cluster is Kind.CURRENT else Paths.from_environment().kubeconfig)
+
+
+@app.command(name="audit-log")
+def audit_log() -> None:
+    """Print the path of the API server's audit log (one JSON event per line, writes only)."""
+    print(Paths.from_environment().audit_log)
+
+
+@app.command()
+def env(cluster: ClusterOption = Kind.LOCAL) -> None:
+    """Print shell lines that point kubectl, helm and ctr at the cluster: eval "$(devcluster env)"."""
+    if cluster is Kind.CURRENT:
+        print(f"export KUBECONFIG={shlex.quote(current.kubeconfig())}")
+        return
+    paths = Paths.from_environment()
+    print(f"export KUBECONFIG={shlex.quote(str(paths.kubeconfig))}")
+    print(f'export PATH={shlex.quote(str(paths.tools))}:"$PATH"')
+    print(f"export CONTAINERD_ADDRESS={shlex.quote(str(paths.containerd_socket))}")
+    print("export CONTAINERD_NAMESPACE=k8s.io")
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
+        from .settings import NODE_ADDRESS
+
+        print(f'export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{NODE_ADDRESS}" no_proxy="${{no_proxy:+$no_proxy,}}{NODE_ADDRESS}"')
+
+
+def _require_local() -> None:
+    if sys.platform != "linux":
+        raise DevclusterError("The local cluster runs on Linux. Use a cluster you have: CLUSTER=current.")
+    if os.geteuid() != 0:
+        raise DevclusterError(
+            "The local cluster needs root: it makes network interfaces, mounts and control groups. "
+            "Run the same command as root (sudo -E), or use a cluster you have: CLUSTER=current."
+        )
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one message and exit code 1."""
+    try:
+        app(prog_name="devcluster")
+    except DevclusterError as error:
+        console.print(f"[red]error:[/red] {error}", markup=True)
+        sys.exit(1)

@@ -1,0 +1,3 @@
+module pdfjob.dev/devcluster/node
+
+go 1.25.0
