@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -26,3 +26,7 @@ class Model(BaseModel):
 def rules(*rule: tuple[str, str]) -> dict[str, Any]:
     """Build ``json_schema_extra`` for CEL rules, each a pair of expression and plain-language message."""
     return {"x-kubernetes-validations": [{"rule": text, "message": message} for text, message in rule]}
+
+
+PRIORITY_RULE: Final = rules(("self >= 0 && self <= 10", "priority must be between 0 and 10"))
+"""Requirement R-5 fixes the text, so that CEL alone says it: ``minimum`` would print a second message."""

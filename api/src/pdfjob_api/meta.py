@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Final
+
 from pydantic import Field
 
 from .base import Model
+
+
+TIME_FORMAT: Final[dict[str, Any]] = {"format": "date-time"}
+"""Schema of a time: RFC 3339."""
+
+Time = Annotated[str, Field(max_length=32, json_schema_extra=TIME_FORMAT)]
+"""A time as RFC 3339, UTC."""
 
 
 class OwnerReference(Model):
@@ -40,12 +49,14 @@ class Condition(Model):
     status: str = Field(max_length=8, description="True, False or Unknown.")
     reason: str = Field(max_length=64, description="Reason, a CamelCase constant.")
     message: str = Field(default="", max_length=1024, description="For people: what, and what to do.")
-    last_transition_time: str = Field(max_length=32, description="When status last changed.")
-    observed_generation: int | None = Field(default=None, description="Generation of the spec that was looked at.")
+    last_transition_time: Time = Field(description="When status last changed.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec that was looked at."
+    )
 
 
 class LastError(Model):
     """An error with its code from the table of error codes."""
 
-    code: str = Field(max_length=50, description="Error code, see docs/errors.")
+    code: str = Field(max_length=50, description="Error code; docs/api-reference.md has the table.")
     message: str = Field(max_length=1024, description="What happened and what to do.")

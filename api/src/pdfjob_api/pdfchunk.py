@@ -7,17 +7,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from .base import Model, rules
+from .base import PRIORITY_RULE, Model, rules
 from .conditions import ChunkPhase
 from .contract import Tokens
-from .meta import LastError, ObjectMeta
-
-
-class EndingReason(StrEnum):
-    """Why the operator itself ended a start."""
-
-    STUCK = "Stuck"
-    PENDING = "Pending"
+from .meta import LastError, ObjectMeta, Time
 
 
 class Outcome(StrEnum):
@@ -44,10 +37,6 @@ class PdfChunkSpec(Model):
                 ),
                 "the plan of a chunk is immutable; only priority and maxRetries may be edited",
             ),
-            (
-                "!has(self.priority) || (self.priority >= 0 && self.priority <= 10)",
-                "priority must be between 0 and 10",
-            ),
             ("self.endPage >= self.startPage", "endPage must not be before startPage"),
         )
     )
@@ -61,18 +50,15 @@ class PdfChunkSpec(Model):
     has_overlap: bool = Field(description="Whether the PDF starts with pages of the chunk before.")
     storage_uri: str = Field(alias="storageURI", max_length=512, description="Where the chunk PDF is, s3://bucket/key.")
     size_bytes: int = Field(ge=1, description="Bytes of the chunk PDF.")
-    sha256: str = Field(max_length=64, description="SHA-256 of the chunk PDF.")
-    priority: int | None = Field(default=None, description="Overrides the job's priority, 0 to 10; absent = the job's.")
+    sha256: str = Field(max_length=64, description="SHA-256 of the chunk PDF, lower-case hex.")
+    priority: int | None = Field(
+        default=None,
+        description="Overrides the job's priority, 0 to 10; absent = the job's.",
+        json_schema_extra=PRIORITY_RULE,
+    )
     max_retries: int | None = Field(
         default=None, ge=0, le=20, description="Overrides the job's maxRetries; absent = the job's."
     )
-
-
-class Ending(Model):
-    """That the operator ended a start, recorded before it did."""
-
-    start: int = Field(description="Number of the start.")
-    reason: EndingReason = Field(description="Why.")
 
 
 class ChunkResultStatus(Model):
@@ -80,46 +66,46 @@ class ChunkResultStatus(Model):
 
     uri: str = Field(max_length=1200, description="Where it is, s3://bucket/key.")
     sha256: str = Field(max_length=64, description="SHA-256.")
-    bytes: int = Field(description="Size.")
-    sentences: int = Field(description="Sentences that start on a page of the chunk.")
-    missing_pages: int = Field(default=0, description="Pages that could not be read.")
+    bytes: int = Field(ge=0, description="Size.")
+    sentences: int = Field(ge=0, description="Sentences that start on a page of the chunk.")
+    missing_pages: int = Field(default=0, ge=0, description="Pages that could not be read.")
     tokens: Tokens = Field(default=Tokens(), description="Tokens used.")
 
 
 class StartRecord(Model):
     """How one start ended."""
 
-    start: int = Field(description="Number of the start.")
-    attempt: int = Field(description="Number of the attempt it was.")
+    start: int = Field(ge=0, description="Number of the start.")
+    attempt: int = Field(ge=0, description="Number of the attempt it was.")
     counted: bool = Field(description="Whether it counted against maxRetries.")
     node: str | None = Field(default=None, max_length=253, description="Node its pod ran on.")
-    started_at: str | None = Field(default=None, max_length=32, description="When its container started.")
-    finished_at: str | None = Field(default=None, max_length=32, description="When its end was recorded.")
+    started_at: Time | None = Field(default=None, description="When its container started.")
+    finished_at: Time | None = Field(default=None, description="When its end was recorded.")
     outcome: Outcome = Field(description="Succeeded, Failed or Lost.")
     code: str | None = Field(default=None, max_length=50, description="Error code.")
-    items: int = Field(default=0, description="Pages saved by then, earlier starts included.")
+    items: int = Field(default=0, ge=0, description="Pages saved by then, earlier starts included.")
 
 
 class PdfChunkStatus(Model):
     """Where the chunk stands."""
 
-    observed_generation: int | None = Field(default=None, description="Generation of the spec this status speaks of.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec this status speaks of."
+    )
     phase: ChunkPhase = Field(default=ChunkPhase.PENDING, description="State of the chunk.")
-    attempts: int = Field(default=0, description="Counted failures, plus one while Running or Succeeded.")
-    starts: int = Field(default=0, description="Jobs made for the chunk.")
+    attempts: int = Field(default=0, ge=0, description="Counted failures, plus one while Running or Succeeded.")
+    starts: int = Field(default=0, ge=0, description="Jobs made for the chunk.")
     uncounted: int = Field(
         default=0,
+        ge=0,
         description="Starts in a row that were lost to the infrastructure without a new page saved.",
     )
     job_name: str | None = Field(default=None, max_length=63, description="The current or last Job.")
-    started_at: str | None = Field(
-        default=None, max_length=32, description="When the current or last container started."
-    )
-    updated_at: str | None = Field(default=None, max_length=32, description="When the status last changed.")
-    processed_at: str | None = Field(default=None, max_length=32, description="When the chunk succeeded.")
-    next_retry_time: str | None = Field(default=None, max_length=32, description="When the chunk starts again.")
+    started_at: Time | None = Field(default=None, description="When the current or last container started.")
+    updated_at: Time | None = Field(default=None, description="When the status last changed.")
+    processed_at: Time | None = Field(default=None, description="When the chunk succeeded.")
+    next_retry_time: Time | None = Field(default=None, description="When the chunk starts again.")
     last_error: LastError | None = Field(default=None, description="Why the last start failed.")
-    ending: Ending | None = Field(default=None, description="A start that the operator ended.")
     result: ChunkResultStatus | None = Field(default=None, description="The verified result.")
     history: list[StartRecord] = Field(
         default_factory=list, max_length=10, description="How the last 10 starts ended, oldest first."

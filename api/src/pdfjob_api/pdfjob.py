@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from .base import Model, rules
+from .base import PRIORITY_RULE, Model, rules
 from .conditions import JobPhase
 from .contract import Tokens
-from .meta import Condition, LastError, ObjectMeta
+from .meta import Condition, LastError, ObjectMeta, Time
 from .names import MAX_JOB_NAME
 from .processing import LocalProcessor, Processor, Repair
 
@@ -53,16 +53,16 @@ class S3Source(Model):
 class HttpSource(Model):
     """A PDF on a web server."""
 
-    model_config = ConfigDict(
+    url: str = Field(
+        max_length=2048,
+        description="URL of the PDF, http or https; public addresses only.",
         json_schema_extra=rules(
             (
-                "self.url.startsWith('http://') || self.url.startsWith('https://')",
-                "source.http.url must start with http:// or https://",
+                "self.matches('^https?://[^/?#]+')",
+                "source.http.url must start with http:// or https:// and name a host",
             )
-        )
+        ),
     )
-
-    url: str = Field(min_length=8, max_length=2048, description="URL of the PDF, http or https; public addresses only.")
     sha256: str | None = Field(
         default=None,
         pattern="^[0-9a-f]{64}$",
@@ -284,7 +284,6 @@ class PdfJobSpec(Model):
             ("self.source == oldSelf.source", f"spec.source {_IMMUTABLE}"),
             ("self.chunking == oldSelf.chunking", f"spec.chunking {_IMMUTABLE}"),
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
-            ("self.priority >= 0 && self.priority <= 10", "priority must be between 0 and 10"),
             (
                 "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
                 "spec.runner.image is for the standard runner; with processor.custom set spec.processor.custom.image only",
@@ -304,7 +303,11 @@ class PdfJobSpec(Model):
         le=10000,
         description="Chunks of this job in flight, at least 1; kubectl scale sets it too.",
     )
-    priority: int = Field(default=5, description="0 to 10, higher first; nothing that runs is pre-empted.")
+    priority: int = Field(
+        default=5,
+        description="0 to 10, higher first; nothing that runs is pre-empted.",
+        json_schema_extra=PRIORITY_RULE,
+    )
     retry_policy: RetryPolicy = Field(default=RetryPolicy(), description="Automatic retries of a chunk.")
     limits: Limits = Field(default=Limits(), description="Time limits.")
     runner: Runner | None = Field(default=None, description="The pod of a chunk; absent = the installation's defaults.")
@@ -319,46 +322,46 @@ class PdfJobSpec(Model):
 class SourceStatus(Model):
     """What was found at the source."""
 
-    sha256: str = Field(description="SHA-256 of the document.")
-    size_bytes: int = Field(description="Bytes of the document.")
-    pages: int | None = Field(default=None, description="Pages of the document; absent until it was inspected.")
-    file_name: str = Field(description="Name of the file as the user knows it.")
+    sha256: str = Field(max_length=64, description="SHA-256 of the document.")
+    size_bytes: int = Field(ge=0, description="Bytes of the document.")
+    pages: int | None = Field(default=None, ge=0, description="Pages of the document; absent until it was inspected.")
+    file_name: str = Field(max_length=1024, description="Name of the file as the user knows it.")
 
 
 class ChunkCounts(Model):
     """Chunks by phase; their sum is total."""
 
-    total: int = Field(default=0, description="Chunks of the plan.")
-    pending: int = Field(default=0, description="Chunks that have not begun, those not yet created included.")
-    running: int = Field(default=0, description="Chunks whose pod runs.")
-    retry_scheduled: int = Field(default=0, description="Chunks that wait for their next start.")
-    succeeded: int = Field(default=0, description="Chunks with a verified result.")
-    failed: int = Field(default=0, description="Chunks that failed for good.")
-    cancelled: int = Field(default=0, description="Chunks that will not run.")
+    total: int = Field(default=0, ge=0, description="Chunks of the plan.")
+    pending: int = Field(default=0, ge=0, description="Chunks that have not begun, those not yet created included.")
+    running: int = Field(default=0, ge=0, description="Chunks whose pod runs.")
+    retry_scheduled: int = Field(default=0, ge=0, description="Chunks that wait for their next start.")
+    succeeded: int = Field(default=0, ge=0, description="Chunks with a verified result.")
+    failed: int = Field(default=0, ge=0, description="Chunks that failed for good.")
+    cancelled: int = Field(default=0, ge=0, description="Chunks that will not run.")
 
 
 class Summary(Model):
     """Strings for the printer columns."""
 
-    progress: str = Field(description="Chunks succeeded in percent of all, e.g. 70%.")
-    chunks: str = Field(description="Chunks succeeded of all, e.g. 7/10.")
+    progress: str = Field(max_length=8, description="Chunks succeeded in percent of all, e.g. 70%.")
+    chunks: str = Field(max_length=24, description="Chunks succeeded of all, e.g. 7/10.")
 
 
 class Items(Model):
     """Pages."""
 
-    total: int = Field(default=0, description="Pages of the document.")
-    done: int = Field(default=0, description="Pages finished, those of running chunks included.")
-    failed: int = Field(default=0, description="Pages that could not be read.")
+    total: int = Field(default=0, ge=0, description="Pages of the document.")
+    done: int = Field(default=0, ge=0, description="Pages finished, those of running chunks included.")
+    failed: int = Field(default=0, ge=0, description="Pages that could not be read.")
 
 
 class ResultFile(Model):
     """One file of the merged result."""
 
     format: ResultFormat = Field(description="jsonl, txt or csv.")
-    uri: str = Field(description="Where it is, s3://bucket/key.")
-    bytes: int = Field(description="Size.")
-    sha256: str = Field(description="SHA-256.")
+    uri: str = Field(max_length=1200, description="Where it is, s3://bucket/key.")
+    bytes: int = Field(ge=0, description="Size.")
+    sha256: str = Field(max_length=64, description="SHA-256.")
 
 
 class JobResult(Model):
@@ -376,13 +379,17 @@ class JobResult(Model):
 class PdfJobStatus(Model):
     """Where it stands."""
 
-    observed_generation: int | None = Field(default=None, description="Generation of the spec this status speaks of.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec this status speaks of."
+    )
     phase: JobPhase = Field(default=JobPhase.PENDING, description="Summary for people; scripts use the conditions.")
     current_step: str | None = Field(
         default=None, max_length=40, description="What is being done, e.g. Processing chunk 5/10."
     )
     progress_percent: int = Field(
         default=0,
+        ge=0,
+        le=100,
         description="5 accepted, 10 inspected, to 15 with the chunks stored, to 75 with the chunks done, 100 with the "
         "result stored.",
     )
@@ -395,16 +402,16 @@ class PdfJobStatus(Model):
         max_length=1024,
         description='Numbers of the failed chunks, e.g. "3,7-9"; absent when none is.',
     )
-    retries: int = Field(default=0, description="Counted retries of all chunks.")
-    sentences: int | None = Field(default=None, description="Sentences of the chunks that succeeded.")
+    retries: int = Field(default=0, ge=0, description="Counted retries of all chunks.")
+    sentences: int | None = Field(default=None, ge=0, description="Sentences of the chunks that succeeded.")
     tokens: Tokens | None = Field(
         default=None, description="Tokens of the chunks that succeeded; absent when none were used."
     )
     result: JobResult | None = Field(default=None, description="The merged result; absent until stored.")
     last_error: LastError | None = Field(default=None, description="The last error of the job.")
-    start_time: str | None = Field(default=None, description="When the job was accepted.")
-    completion_time: str | None = Field(default=None, description="When the job ended.")
-    processing_seconds: int | None = Field(default=None, description="Seconds from start to completion.")
+    start_time: Time | None = Field(default=None, description="When the job was accepted.")
+    completion_time: Time | None = Field(default=None, description="When the job ended.")
+    processing_seconds: int | None = Field(default=None, ge=0, description="Seconds from start to completion.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -28,12 +28,18 @@ class LocalProcessor(Model):
     )
 
 
+Argument = Annotated[str, Field(max_length=4096)]
+"""One word of a command line."""
+
+
 class CustomProcessor(Model):
     """Any container image that honours the runner contract."""
 
     image: str = Field(min_length=1, max_length=512, description="Container image of the runner.")
-    command: list[str] | None = Field(default=None, max_length=64, description="Entrypoint; absent = the image's own.")
-    args: list[str] | None = Field(default=None, max_length=64, description="Arguments; absent = the image's own.")
+    command: list[Argument] | None = Field(
+        default=None, max_length=64, description="Entrypoint; absent = the image's own."
+    )
+    args: list[Argument] | None = Field(default=None, max_length=64, description="Arguments; absent = the image's own.")
     config: dict[str, Any] = Field(
         default_factory=dict,
         description="Free settings of the runner, passed as they are in PDFJOB_TASK.",
@@ -48,7 +54,7 @@ class Processor(Model):
         json_schema_extra=rules(
             (
                 "[has(self.local), has(self.custom)].filter(x, x).size() == 1",
-                "exactly one of local, custom must be set",
+                "exactly one of processor.local, processor.custom must be set",
             )
         )
     )
