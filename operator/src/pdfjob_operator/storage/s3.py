@@ -1,0 +1,348 @@
+"""S3: every request of the operator to the object store.
+
+boto3 runs in threads of a bounded pool, so that the event loop is never blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from pdfjob_operator.settings import S3Settings
+
+from .errors import (
+    BucketNotFound,
+    ObjectNotFound,
+    ObjectTooLarge,
+    PreconditionFailed,
+    StorageAccessDenied,
+    StorageError,
+    StorageUnreachable,
+    convert,
+)
+
+__all__ = [
+    "BucketNotFound",
+    "ObjectInfo",
+    "ObjectNotFound",
+    "ObjectStore",
+    "ObjectTooLarge",
+    "PreconditionFailed",
+    "StorageAccessDenied",
+    "StorageError",
+    "StorageUnreachable",
+]
+
+_Result = TypeVar("_Result")
+_Read = Callable[[Callable[[bytes], object]], None]
+
+_THREADS: Final = 16
+"""Requests at once; boto3 keeps as many connections."""
+_PIECE: Final = 1024**2
+"""Bytes read at a time while streaming."""
+_PART: Final = 16 * 1024**2
+"""Bytes of one part of a multipart upload."""
+_MULTIPART: Final = TransferConfig(multipart_threshold=4 * _PART, multipart_chunksize=_PART, use_threads=False)
+_DELETE_BATCH: Final = 1000
+"""Keys of one DeleteObjects request; the S3 API takes no more."""
+_FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionError, TimeoutError)
+"""What boto3 and the layers below it raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a HEAD request tells of an object."""
+
+    size: int
+    """Bytes."""
+    etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Own metadata; names in lower case."""
+
+
+class ObjectStore:
+    """One bucket of S3-compatible storage, and reads from others.
+
+    Every method raises `StorageError` or one of its kinds, and nothing of boto3's.
+
+    Parameters
+    ----------
+    settings
+        Endpoint, bucket and region. Credentials come from boto3's usual sources.
+    observe
+        Called with the name of each operation and the seconds it took, from any thread.
+    """
+
+    def __init__(self, settings: S3Settings, *, observe: Callable[[str, float], None] | None = None) -> None:
+        self.bucket: Final = settings.bucket
+        self.prefix: Final = settings.prefix
+        self._region = settings.region
+        self._endpoint = settings.endpoint or "AWS S3"
+        self._observe = observe
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+        session = boto3.Session()
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=_THREADS,
+            # Checksums that S3 added in 2025 are unknown to many compatible servers, and to presigned URLs.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+        )
+        self._client = session.client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
+        self._signer = session.client(
+            "s3", region_name=settings.region, endpoint_url=settings.pod_endpoint or settings.endpoint, config=config
+        )
+
+    def close(self) -> None:
+        """Give up connections and threads; requests under way end by themselves."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+        self._signer.close()
+
+    def uri(self, key: str) -> str:
+        """Return ``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{key}"
+
+    async def check(self) -> None:
+        """Make sure that the bucket is there and may be read."""
+        what = f"HEAD s3://{self.bucket}"
+        try:
+            await self._run("head_bucket", what, lambda: self._client.head_bucket(Bucket=self.bucket))
+        except ObjectNotFound:
+            raise BucketNotFound(f"{what}: the bucket does not exist; create it or correct its name") from None
+
+    async def create_bucket(self) -> None:
+        """Create the bucket; nothing happens when it is ours already."""
+        where = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
+        options: dict[str, Any] = {"CreateBucketConfiguration": where} if where else {}
+
+        def create() -> None:
+            try:
+                self._client.create_bucket(Bucket=self.bucket, **options)
+            except self._client.exceptions.BucketAlreadyOwnedByYou:
+                return
+
+        await self._run("create_bucket", f"create s3://{self.bucket}", create)
+
+    async def head(self, key: str, bucket: str | None = None) -> ObjectInfo | None:
+        """Return size, ETag and metadata of an object, None when there is none.
+
+        Raises
+        ------
+        BucketNotFound
+            When it is the bucket that is missing.
+        """
+        where = bucket or self.bucket
+        what = f"HEAD s3://{where}/{key}"
+        try:
+            answer = await self._run("head", what, lambda: self._client.head_object(Bucket=where, Key=key))
+        except ObjectNotFound:
+            # The answer to HEAD has no body: only the bucket itself tells which of the two is missing.
+            try:
+                await self._run("head_bucket", what, lambda: self._client.head_bucket(Bucket=where))
+            except ObjectNotFound:
+                message = f"{what}: the bucket does not exist; create it or correct its name"
+                raise BucketNotFound(message) from None
+            return None
+        return ObjectInfo(int(answer["ContentLength"]), str(answer["ETag"]).strip('"'), dict(answer["Metadata"]))
+
+    async def get(self, key: str, max_bytes: int) -> bytes:
+        """Return the content of a small object.
+
+        Raises
+        ------
+        ObjectNotFound, ObjectTooLarge
+        """
+        pieces = bytearray()
+        await self._read(self.bucket, key, max_bytes, lambda read: read(pieces.extend))
+        return bytes(pieces)
+
+    async def download(self, key: str, path: Path, *, max_bytes: int, bucket: str | None = None) -> None:
+        """Stream an object to a file; a partial file is removed.
+
+        Raises
+        ------
+        ObjectNotFound, ObjectTooLarge
+        """
+
+        def to_file(read: _Read) -> None:
+            try:
+                with path.open("wb") as file:
+                    read(file.write)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
+        await self._read(bucket or self.bucket, key, max_bytes, to_file)
+
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        if_absent: bool = False,
+        content_type: str = "application/json",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store a small object.
+
+        Raises
+        ------
+        PreconditionFailed
+            With ``if_absent``, when the key exists.
+        """
+        options: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        await self._run(
+            "put",
+            f"PUT {self.uri(key)}",
+            lambda: self._client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=data,
+                ContentType=content_type,
+                Metadata=dict(metadata or {}),
+                **options,
+            ),
+        )
+
+    async def upload(
+        self, path: Path, key: str, *, content_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Stream a file to an object, in parts when it is large."""
+        extra = {"ContentType": content_type, "Metadata": dict(metadata or {})}
+        await self._run(
+            "upload",
+            f"PUT {self.uri(key)}",
+            lambda: self._client.upload_file(str(path), self.bucket, key, ExtraArgs=extra, Config=_MULTIPART),
+        )
+
+    async def list_keys(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys under a prefix in order, page by page."""
+        token: dict[str, str] = {}
+        while True:
+            page = await self._list_page(prefix, token)
+            for entry in page.get("Contents", ()):
+                yield entry["Key"]
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def delete_prefix(self, prefix: str, keep: Callable[[str], bool]) -> int:
+        """Delete the objects under a prefix, in batches, except those that ``keep`` says.
+
+        Returns
+        -------
+        int
+            How many were deleted.
+
+        Raises
+        ------
+        StorageError
+            When any could not be deleted; the others of its batch are gone.
+        """
+        deleted = 0
+        batch: list[str] = []
+        async for key in self.list_keys(prefix):
+            if not keep(key):
+                batch.append(key)
+            if len(batch) == _DELETE_BATCH:
+                deleted += await self._delete(batch)
+                batch = []
+        return deleted + (await self._delete(batch) if batch else 0)
+
+    def presign_get(self, key: str, expires_seconds: int) -> str:
+        """Return a URL that reads the object, as the runner pods reach it; computed here, no request is made."""
+        return self._sign("get_object", expires_seconds, Key=key)
+
+    def presign_put(self, key: str, expires_seconds: int, *, if_absent: bool = False) -> str:
+        """Return a URL that writes the object, as the runner pods reach it; computed here, no request is made.
+
+        With ``if_absent`` the header ``If-None-Match: *`` is part of the signature: without it the request is refused.
+        """
+        options = {"IfNoneMatch": "*"} if if_absent else {}
+        return self._sign("put_object", expires_seconds, Key=key, **options)
+
+    def _sign(self, method: str, expires_seconds: int, **parameters: str) -> str:
+        try:
+            return str(
+                self._signer.generate_presigned_url(
+                    method, Params={"Bucket": self.bucket, **parameters}, ExpiresIn=expires_seconds
+                )
+            )
+        except _FOREIGN as error:
+            raise convert(error, f"sign {self.uri(parameters['Key'])}", self._endpoint) from error
+
+    async def _read(self, bucket: str, key: str, max_bytes: int, consume: Callable[[_Read], None]) -> None:
+        """Run ``consume`` in a thread, with a function that reads the object piece by piece into a writer."""
+        what = f"GET s3://{bucket}/{key}"
+        stop = threading.Event()
+
+        def read(write: Callable[[bytes], object]) -> None:
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                size = int(answer["ContentLength"])
+                if size > max_bytes:
+                    raise ObjectTooLarge(f"{what}: {size} bytes, more than the {max_bytes} that are taken")
+                for piece in body.iter_chunks(_PIECE):
+                    if stop.is_set():
+                        raise StorageUnreachable(f"{what}: given up")
+                    write(piece)
+
+        try:
+            await self._run("get", what, lambda: consume(read))
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    async def _run(self, operation: str, what: str, function: Callable[[], _Result]) -> _Result:
+        def timed() -> _Result:
+            begin = time.monotonic()
+            try:
+                return function()
+            except _FOREIGN as error:
+                raise convert(error, what, self._endpoint) from error
+            finally:
+                if self._observe is not None:
+                    self._observe(operation, time.monotonic() - begin)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
+
+    async def _list_page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
+        return await self._run(
+            "list",
+            f"LIST {self.uri(prefix)}",
+            lambda: self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **token),
+        )
+
+    async def _delete(self, keys: list[str]) -> int:
+        objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = await self._run(
+            "delete",
+            f"DELETE {len(keys)} objects of s3://{self.bucket}",
+            lambda: self._client.delete_objects(Bucket=self.bucket, Delete=objects),
+        )
+        # The request as a whole succeeds although single keys were refused.
+        errors = [each for each in answer.get("Errors", ()) if each.get("Code") != "NoSuchKey"]
+        if errors:
+            first = {"Error": errors[0], "ResponseMetadata": {}}
+            what = f"DELETE {self.uri(str(errors[0].get('Key')))} ({len(errors)} of {len(keys)} objects)"
+            raise convert(ClientError(first, "DeleteObjects"), what, self._endpoint)
+        return len(keys)
