@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel
+from typing_extensions import override
 
 from .names import GROUP, PDFCHUNK_KIND, PDFCHUNK_PLURAL, PDFJOB_KIND, PDFJOB_PLURAL, VERSION
 from .pdfchunk import PdfChunk
@@ -155,7 +156,8 @@ def files() -> dict[str, str]:
 class _NoAliases(yaml.SafeDumper):
     """Writes shared parts out each time: YAML anchors confuse readers and some tools."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+    @override
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from .base import Model
 
-
 TIME_FORMAT: Final[dict[str, Any]] = {"format": "date-time"}
 """Schema of a time: RFC 3339."""
 

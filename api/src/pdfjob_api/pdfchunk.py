@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -22,19 +22,28 @@ class Outcome(StrEnum):
     """The infrastructure took it; not counted."""
 
 
+_PLAN: Final = (
+    "index",
+    "startPage",
+    "endPage",
+    "pageCount",
+    "contextBefore",
+    "contextAfter",
+    "hasOverlap",
+    "storageURI",
+    "sizeBytes",
+    "sha256",
+)
+"""Fields of the spec that the operator sets once."""
+
+
 class PdfChunkSpec(Model):
     """The range of pages; fixed but for the overrides."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                (
-                    "self.index == oldSelf.index && self.startPage == oldSelf.startPage && self.endPage == oldSelf.endPage && "
-                    "self.pageCount == oldSelf.pageCount && self.hasOverlap == oldSelf.hasOverlap && "
-                    "self.storageURI == oldSelf.storageURI && self.sizeBytes == oldSelf.sizeBytes && "
-                    "self.sha256 == oldSelf.sha256 && self.contextBefore == oldSelf.contextBefore && "
-                    "self.contextAfter == oldSelf.contextAfter"
-                ),
+                " && ".join(f"self.{field} == oldSelf.{field}" for field in _PLAN),
                 "the plan of a chunk is immutable; only priority and maxRetries may be edited",
             ),
             ("self.endPage >= self.startPage", "endPage must not be before startPage"),
@@ -114,6 +123,17 @@ class PdfChunkStatus(Model):
 
 class PdfChunk(Model):
     """One range of pages of a PdfJob."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.metadata.name.matches('-c[0-9]{5,6}$') && int(self.metadata.name.substring("
+                "self.metadata.name.lastIndexOf('-c') + 2)) == self.spec.index",
+                "metadata.name must be the name of the PdfJob, -c and spec.index in five digits, e.g. novel-c00002: "
+                "so there is one PdfChunk for each number",
+            )
+        )
+    )
 
     api_version: Literal["pdfjob.dev/v1alpha1"] = "pdfjob.dev/v1alpha1"
     kind: Literal["PdfChunk"] = "PdfChunk"

@@ -184,8 +184,9 @@ class EnvVar(Model):
         json_schema_extra=rules(
             (
                 "!self.name.startsWith('PDFJOB_')",
-                "names that start with PDFJOB_ belong to the runner contract",
-            )
+                "name must not start with PDFJOB_: these names belong to the runner contract",
+            ),
+            ("!(has(self.value) && has(self.valueFrom))", "only one of value, valueFrom may be set"),
         )
     )
 
@@ -193,7 +194,7 @@ class EnvVar(Model):
     value: str | None = Field(default=None, max_length=4096, description="Value.")
     value_from: dict[str, Any] | None = Field(
         default=None,
-        description="Source of the value as in the Pod API (secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef).",
+        description="Source of the value as in the Pod API: secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
 
@@ -286,7 +287,8 @@ class PdfJobSpec(Model):
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
             (
                 "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
-                "spec.runner.image is for the standard runner; with processor.custom set spec.processor.custom.image only",
+                "spec.runner.image is for the standard runner; with processor.custom only spec.processor.custom.image "
+                "may be set",
             ),
         )
     )
@@ -314,8 +316,8 @@ class PdfJobSpec(Model):
     output: Output = Field(default=Output(), description="What is written at the end.")
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.DELETE,
-        description="Delete or Retain the intermediate objects on S3 when the PdfJob is deleted; the merged result stays "
-        "in both cases.",
+        description="Delete or Retain the intermediate objects on S3 when the PdfJob is deleted; the merged result "
+        "stays in both cases.",
     )
 
 

@@ -43,7 +43,10 @@ def structural_schema(model: type[BaseModel], leave_out: frozenset[str] = frozen
 
 
 def properties(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any], bool]]:
-    """Yield every property below a schema as (dotted path, schema, required), parents first; ``[]`` marks list items."""
+    """Yield every property below a schema as (dotted path, schema, required), parents first.
+
+    ``[]`` in a path marks the items of a list.
+    """
     required = schema.get("required", ())
     for name, child in schema.get("properties", {}).items():
         here = f"{path}.{name}" if path else name
