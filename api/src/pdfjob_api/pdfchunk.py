@@ -127,10 +127,14 @@ class PdfChunk(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "self.metadata.name.matches('-c[0-9]{5,6}$') && int(self.metadata.name.substring("
-                "self.metadata.name.lastIndexOf('-c') + 2)) == self.spec.index",
-                "metadata.name must be the name of the PdfJob, -c and spec.index in five digits, e.g. novel-c00002: "
-                "so there is one PdfChunk for each number",
+                (
+                    "self.metadata.name.matches('-c[0-9]{5,6}$') && int(self.metadata.name.substring("
+                    "self.metadata.name.lastIndexOf('-c') + 2)) == self.spec.index"
+                ),
+                (
+                    "metadata.name must be the name of the PdfJob, -c and spec.index in five digits, e.g. novel-c00002: "
+                    "so there is one PdfChunk for each number"
+                ),
             )
         )
     )
