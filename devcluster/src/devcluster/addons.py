@@ -90,9 +90,7 @@ def _coredns(image: str, configuration: str) -> list[dict[str, Any]]:
                         "labels": _LABELS,
                         # CoreDNS reads its file once: another configuration is another pod.
                         "annotations": {
-                            "devcluster/configuration": hashlib.sha256(configuration.encode()).hexdigest()[
-                                :16
-                            ]
+                            "devcluster/configuration": hashlib.sha256(configuration.encode()).hexdigest()[:16]
                         },
                     },
                     "spec": _pod(image),

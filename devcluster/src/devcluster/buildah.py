@@ -20,12 +20,12 @@ class Buildah:
         self._paths = paths
         self._storage = ["--root", str(paths.cache / "buildah"), "--runroot", str(paths.run / "buildah")]
         self._storage += ["--storage-driver", "overlay"]
+        # buildah keeps cache mounts and copies of contexts in its temporary folder.
+        self._environment = {**os.environ, "TMPDIR": str(paths.cache / "tmp")}
 
     def has(self, reference: str) -> bool:
         """Tell whether the image is in our storage."""
-        done = subprocess.run(
-            ["buildah", *self._storage, "images", "-q", reference], capture_output=True, check=False
-        )
+        done = subprocess.run(["buildah", *self._storage, "images", "-q", reference], capture_output=True, check=False)
         return done.returncode == 0 and bool(done.stdout.strip())
 
     def build(
@@ -72,13 +72,10 @@ class Buildah:
         self.build(dockerfile, archive.parent, reference, {}, archive.stem)
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write the image to a docker archive."""
+        """Write the image to an OCI archive, lightly compressed: reading it costs more than packing it."""
         archive.unlink(missing_ok=True)
-        self._run(["push", reference, f"docker-archive:{archive}:{reference}"], "image-save")
-
-    def push(self, reference: str, target: str) -> None:
-        """Push the image to a registry."""
-        self._run(["push", reference, f"docker://{target}"], "image-push")
+        compression = ["--compression-format", "zstd", "--compression-level", "1"]
+        self._run(["push", *compression, reference, f"oci-archive:{archive}:{reference}"], "image-save")
 
     def prune(self, repository: str, keep: set[str]) -> None:
         """Remove all tags of a repository but the given references; layers in use stay."""
@@ -90,16 +87,19 @@ class Buildah:
         )
         for reference in done.stdout.split():
             if reference.rpartition(":")[0] == repository and reference not in keep:
-                subprocess.run(
-                    ["buildah", *self._storage, "rmi", reference], capture_output=True, check=False
-                )
+                subprocess.run(["buildah", *self._storage, "rmi", reference], capture_output=True, check=False)
 
     def _run(self, arguments: list[str], log_name: str) -> None:
         log = self._paths.cache / "log" / f"{log_name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        Path(self._environment["TMPDIR"]).mkdir(parents=True, exist_ok=True)
         with log.open("wb") as sink:
             done = subprocess.run(
-                ["buildah", *self._storage, *arguments], stdout=sink, stderr=sink, check=False
+                ["buildah", *self._storage, *arguments],
+                stdout=sink,
+                stderr=sink,
+                env=self._environment,
+                check=False,
             )
         if done.returncode != 0:
             raise DevclusterError(f"buildah {arguments[0]} failed (exit {done.returncode}).\n{tail(log)}")

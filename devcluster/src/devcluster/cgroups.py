@@ -65,6 +65,6 @@ def remove_groups(filesystem: Path = _FILESYSTEM, *, keep_root: bool) -> None:
             if keep_root and Path(folder) == root:
                 continue
             try:
-                os.rmdir(folder)
+                Path(folder).rmdir()
             except FileNotFoundError:
                 continue

@@ -4,11 +4,13 @@ CLUSTER=local (the default) builds and runs one on this machine; CLUSTER=current
 your current kubectl context and never starts anything.
 """
 
+import json
 import os
 import shlex
 import sys
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +18,13 @@ import typer
 from . import current
 from .cluster import Cluster
 from .errors import DevclusterError
+from .gobuild import ensure_built, link_tools, tool_programs
+from .images import LocalImages, find_repository
 from .locking import exclusive
 from .paths import Paths
 from .progress import console
+from .settings import NODE_ADDRESS
+from .versions import HELM, KUBERNETES
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 _WAITING = "another devcluster command is at work; waiting for it"
@@ -88,6 +94,34 @@ def kubeconfig(cluster: ClusterOption = Kind.LOCAL) -> None:
     print(current.kubeconfig() if cluster is Kind.CURRENT else Paths.from_environment().kubeconfig)
 
 
+@app.command()
+def images(
+    cluster: ClusterOption = Kind.LOCAL,
+    test_images: Annotated[bool, typer.Option(help="Also the image with a shell and curl.")] = False,
+) -> None:
+    """Build the product's images if their sources changed, give them to the cluster, print them as JSON."""
+    paths = Paths.from_environment()
+    repository = find_repository(Path.cwd())
+    if cluster is Kind.CURRENT:
+        built = current.build_images(paths, repository)
+    else:
+        _require_local()
+        with exclusive(paths, "images", _WAITING):
+            built = LocalImages(paths, repository).ensure(with_test_images=test_images)
+    print(json.dumps(built, indent=1))
+
+
+@app.command()
+def tools() -> None:
+    """Build kubectl and helm of the pinned versions and print the folder that holds them."""
+    paths = Paths.from_environment()
+    with exclusive(paths, "devcluster", _WAITING):
+        for component in (KUBERNETES, HELM):
+            ensure_built(paths, component)
+    link_tools(paths, tool_programs(paths))
+    print(paths.tools)
+
+
 @app.command(name="audit-log")
 def audit_log() -> None:
     """Print the path of the API server's audit log (one JSON event per line, writes only)."""
@@ -106,9 +140,8 @@ def env(cluster: ClusterOption = Kind.LOCAL) -> None:
     print(f"export CONTAINERD_ADDRESS={shlex.quote(str(paths.containerd_socket))}")
     print("export CONTAINERD_NAMESPACE=k8s.io")
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy")):
-        from .settings import NODE_ADDRESS
-
-        print(f'export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{NODE_ADDRESS}" no_proxy="${{no_proxy:+$no_proxy,}}{NODE_ADDRESS}"')
+        for name in ("NO_PROXY", "no_proxy"):
+            print(f'export {name}="${{{name}:+${name},}}{NODE_ADDRESS}"')
 
 
 def _require_local() -> None:

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import addons, cgroups, controlplane, network, node, readiness
+from . import addons, cgroups, controlplane, network, node, readiness, settings
 from .buildah import Buildah
 from .certificates import ensure_certificates
 from .errors import DevclusterError
-from .gobuild import binary, ensure_built, is_built, link_tools, remove_old_builds
+from .gobuild import binary, ensure_built, is_built, link_tools, remove_old_builds, tool_programs
 from .logs import tail
 from .packages import ensure_packages
 from .paths import Paths
@@ -20,7 +20,7 @@ from .processes import Part, ProcessTable, end_process, is_alive, is_shim, kill_
 from .progress import note, step
 from .readiness import Kubectl
 from .store import ImageStore
-from .versions import CLUSTER_COMPONENTS, COREDNS, KUBERNETES, NODE
+from .versions import COMPONENTS, COREDNS, KUBERNETES, NODE
 
 PARTS = (
     "etcd",
@@ -81,11 +81,11 @@ class Cluster:
             Something is missing on this machine, or a part does not start.
         """
         ensure_packages(self._paths)
-        for component in CLUSTER_COMPONENTS:
+        for component in COMPONENTS:
             ensure_built(self._paths, component)
-        link_tools(self._paths, {"kubectl": binary(self._paths, KUBERNETES, "kubectl")})
+        link_tools(self._paths, tool_programs(self._paths))
         self._build_node_images()
-        remove_old_builds(self._paths, CLUSTER_COMPONENTS)
+        remove_old_builds(self._paths, COMPONENTS)
         made = ensure_certificates(self._paths)
         if made:
             note(f"certificates made: {', '.join(made)}")
@@ -153,7 +153,7 @@ class Cluster:
         if renewed is None:
             return "the API server does not answer or knows no node"
         age = (dt.datetime.now(dt.UTC) - renewed).total_seconds()
-        return f"node {readiness.settings.NODE_NAME} renewed its Lease {age:.0f} s ago"
+        return f"node {settings.NODE_NAME} renewed its Lease {age:.0f} s ago"
 
     @property
     def _ready_file(self) -> Path:
@@ -269,7 +269,12 @@ class Cluster:
             return
         with step("applying CoreDNS"):
             self._kubectl.run(
-                "apply", "--server-side", "--force-conflicts", "--field-manager=devcluster", "-f", "-",
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--field-manager=devcluster",
+                "-f",
+                "-",
                 text_input=rendered,
             )
             applied.write_text(rendered)

@@ -10,7 +10,7 @@ from .errors import DevclusterError
 from .logs import tail
 from .paths import Paths
 from .progress import step
-from .versions import Component
+from .versions import HELM, KUBERNETES, VERSITYGW, Component
 
 
 def binary(paths: Paths, component: Component, program: str | None = None) -> Path:
@@ -89,9 +89,7 @@ def _build(paths: Paths, component: Component) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     try:
         with log.open("wb") as sink:
-            done = subprocess.run(
-                command, cwd=component.folder, env=environment, stdout=sink, stderr=sink, check=False
-            )
+            done = subprocess.run(command, cwd=component.folder, env=environment, stdout=sink, stderr=sink, check=False)
         if done.returncode != 0:
             raise DevclusterError(
                 f"Building {component.name} {component.version} failed (exit {done.returncode}).\n{tail(log)}"
@@ -100,6 +98,15 @@ def _build(paths: Paths, component: Component) -> None:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def tool_programs(paths: Paths) -> dict[str, Path]:
+    """Return the programs that people and tests call, and where they were built."""
+    return {
+        "kubectl": binary(paths, KUBERNETES, "kubectl"),
+        "helm": binary(paths, HELM),
+        "versitygw": binary(paths, VERSITYGW),
+    }
 
 
 def link_tools(paths: Paths, programs: dict[str, Path]) -> None:

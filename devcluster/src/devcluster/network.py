@@ -75,8 +75,7 @@ def overlapping_address(interfaces: list[dict[str, object]]) -> str | None:
         A sentence for the user.
     """
     ranges = [
-        ipaddress.ip_network(text)
-        for text in (settings.POD_NETWORK, settings.SERVICE_NETWORK, settings.NODE_ADDRESS)
+        ipaddress.ip_network(text) for text in (settings.POD_NETWORK, settings.SERVICE_NETWORK, settings.NODE_ADDRESS)
     ]
     pods = ranges[0]
     for interface in interfaces:
@@ -105,9 +104,7 @@ def remove_network(paths: Paths, kube_proxy: Path | None) -> None:
             check=False,  # it complains about IPv6 tables that some kernels do not have
         )
     for rule in forward_rules():
-        while (
-            subprocess.run(["iptables", "-w", "-D", *rule], capture_output=True, check=False).returncode == 0
-        ):
+        while subprocess.run(["iptables", "-w", "-D", *rule], capture_output=True, check=False).returncode == 0:
             pass
     remove_pod_networks(paths)
     run("ip", "link", "delete", settings.NODE_INTERFACE, check=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from . import settings
-from .cgroups import CGROUP_ROOT
 from .certificates import kubeconfig_path
+from .cgroups import CGROUP_ROOT
 from .controlplane import write_if_changed
 from .gobuild import binary
 from .paths import Paths

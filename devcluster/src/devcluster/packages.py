@@ -65,8 +65,6 @@ def _apt(paths: Paths, arguments: list[str]) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with log.open("wb") as sink:
-        done = subprocess.run(
-            ["apt-get", "-q", *arguments], env=environment, stdout=sink, stderr=sink, check=False
-        )
+        done = subprocess.run(["apt-get", "-q", *arguments], env=environment, stdout=sink, stderr=sink, check=False)
     if done.returncode != 0:
         raise DevclusterError(f"`apt-get {' '.join(arguments)}` failed.\n{tail(log)}")

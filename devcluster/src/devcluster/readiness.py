@@ -29,9 +29,7 @@ class Kubectl:
     def __init__(self, paths: Paths) -> None:
         self._command = [str(binary(paths, KUBERNETES, "kubectl")), f"--kubeconfig={paths.kubeconfig}"]
         # The API server is on this machine: no proxy can reach it.
-        self._environment = {
-            name: value for name, value in os.environ.items() if name.lower() not in _PROXIES
-        }
+        self._environment = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
 
     def run(self, *arguments: str, text_input: str | None = None) -> str:
         """Run kubectl and return its output.

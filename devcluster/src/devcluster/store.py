@@ -29,7 +29,7 @@ class ImageStore:
         return set(self._run("images", "list", "--quiet").split())
 
     def import_archive(self, archive: Path) -> None:
-        """Import a docker archive; layers that are there already are not unpacked again."""
+        """Import an image archive; layers that are there already are not unpacked again."""
         self._run("images", "import", str(archive))
 
     def prune(self, repository: str, keep: set[str]) -> None:

@@ -78,7 +78,7 @@ class Component:
     @property
     def linker_flags(self) -> str:
         """Value of ``-ldflags``: stripped, with the version filled in."""
-        major, minor = (self.version.lstrip("v").split(".") + ["0", "0"])[:2]
+        major, minor, *_ = [*self.version.lstrip("v").split("."), "0"]
         values = [
             f"-X {variable.format(version=self.version, major=major, minor=minor)}"
             for variable in self.version_variables
@@ -131,11 +131,8 @@ HELM = Component(
 NODE = Component(name="node", module="", packages=(".",))
 """Our own pause program and readiness probe."""
 
-CLUSTER_COMPONENTS = (NODE, KUBERNETES, ETCD, COREDNS)
-"""What ``up`` needs."""
-TOOL_COMPONENTS = (VERSITYGW, HELM)
-"""What installing the product needs besides."""
-COMPONENTS = (*CLUSTER_COMPONENTS, *TOOL_COMPONENTS)
+COMPONENTS = (NODE, KUBERNETES, ETCD, COREDNS, VERSITYGW, HELM)
+"""Everything that is built, in that order."""
 
 APT_PACKAGES: dict[str, tuple[str, ...]] = {
     "containerd": ("containerd", "ctr"),
