@@ -1,7 +1,7 @@
 """First step of an uninstall: delete every PdfJob and wait until the operator has ended them.
 
-``python -m pdfjob_operator.uninstall [--namespace NS]... [--timeout SECONDS]``, run by the chart's hook. The operator must
-still be there: it stops runner pods, removes intermediate objects and lets go of each PdfJob. Merged results stay.
+``python -m pdfjob_operator.uninstall [--namespace NS]... [--timeout SECONDS]``, run by the chart's hook. The operator
+must still be there: it stops runner pods, removes intermediate objects and lets go of each PdfJob. Merged results stay.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _NAMED: Final = 10
 """So many of the PdfJobs that are left are named in the message."""
 
 
-async def delete_all(cluster: Cluster, namespaces: Sequence[str], timeout: float) -> tuple[str, ...]:
+async def delete_all(cluster: Cluster, namespaces: Sequence[str], patience: float) -> tuple[str, ...]:
     """Delete all PdfJobs of these namespaces (none named = of the cluster) and wait.
 
     A cluster without the CRD has none. The API server being away for a while is waited out.
 
     Parameters
     ----------
-    timeout
+    patience
         Seconds to wait at most.
 
     Returns
@@ -40,7 +40,7 @@ async def delete_all(cluster: Cluster, namespaces: Sequence[str], timeout: float
     ForbiddenError
         When the account may not list or delete PdfJobs.
     """
-    deadline = monotonic() + timeout
+    deadline = monotonic() + patience
     asked: set[str] = set()
     said = -1
     while True:
@@ -56,7 +56,7 @@ async def delete_all(cluster: Cluster, namespaces: Sequence[str], timeout: float
 
 
 async def _sweep(cluster: Cluster, namespaces: Sequence[str], asked: set[str]) -> list[str] | None:
-    """Ask for the deletion of every PdfJob once and return those that exist; None when the API server is away."""
+    """Ask once for the deletion of each PdfJob; return those that exist, None when the API server is away."""
     left: list[str] = []
     try:
         for scope in namespaces or (None,):
@@ -77,12 +77,12 @@ async def _sweep(cluster: Cluster, namespaces: Sequence[str], asked: set[str]) -
     return left
 
 
-async def _run(namespaces: Sequence[str], timeout: float) -> int:
+async def _run(namespaces: Sequence[str], patience: float) -> int:
     where = f"in {', '.join(namespaces)}" if namespaces else "in all namespaces"
-    _say(f"deleting every PdfJob {where}; waiting up to {timeout:.0f} s for the operator to end them")
+    _say(f"deleting every PdfJob {where}; waiting up to {patience:.0f} s for the operator to end them")
     cluster = await Cluster.connect()
     try:
-        left = await delete_all(cluster, namespaces, timeout)
+        left = await delete_all(cluster, namespaces, patience)
     except ForbiddenError as error:
         _say(f"not allowed: {error}")
         return 1
@@ -91,9 +91,9 @@ async def _run(namespaces: Sequence[str], timeout: float) -> int:
     if not left:
         _say("no PdfJob is left")
         return 0
-    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    named = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
     _say(
-        f"still there after {timeout:.0f} s: {', '.join(left[:_NAMED])}{more}. Does the operator run, and does it reach "
+        f"still there after {patience:.0f} s: {named}. Does the operator run, and does it reach "
         "its storage? Its log says why. Run helm uninstall again, or skip this step with --no-hooks."
     )
     return 1
