@@ -65,7 +65,10 @@ LEAVES = (
     # etcd trusts an authority of its own: no certificate of a cluster user may open the database.
     Leaf("etcd", "etcd", dns=("localhost",), addresses=("127.0.0.1",), authority="etcd-ca"),
     Leaf("apiserver-etcd-client", "kube-apiserver", authority="etcd-ca"),
+    # The API server speaks for users to aggregated API servers; who holds this key can be anyone.
+    Leaf("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
 )
+AUTHORITIES = ("ca", "etcd-ca", "front-proxy-ca")
 KUBECONFIGS = ("admin", "controller-manager", "scheduler", "proxy", "kubelet")
 
 
@@ -81,7 +84,7 @@ def ensure_certificates(paths: Paths, now: dt.datetime | None = None) -> list[st
     paths.pki.mkdir(parents=True, exist_ok=True)
     paths.pki.chmod(0o700)
     made = []
-    for authority in ("ca", "etcd-ca"):
+    for authority in AUTHORITIES:
         if _needs_renewal(paths.pki / f"{authority}.crt", now):
             _issue_authority(paths.pki, authority, now)
             made.append(authority)

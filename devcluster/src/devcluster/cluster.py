@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import addons, cgroups, controlplane, network, node, readiness, settings
+from . import addons, cgroups, controlplane, network, node, ports, readiness, settings
 from .buildah import Buildah
 from .certificates import ensure_certificates
 from .errors import DevclusterError
@@ -142,7 +142,7 @@ class Cluster:
                 age = dt.timedelta(seconds=int(time.time() - record.started))
                 found.append(PartStatus(name, "running", f"pid {record.pid}, for {age}"))
             else:
-                found.append(PartStatus(name, "dead", tail(Path(record.log), 5)))
+                found.append(PartStatus(name, "dead", tail(Path(record.log), 3)))
         return found
 
     def node_answers(self) -> str:
@@ -211,7 +211,7 @@ class Cluster:
         marked = marked_processes(self._paths.state)
         kill_all([pid for pid in marked if is_shim(pid)])
         for pid in marked:
-            end_process(pid, timeout=5)
+            end_process(pid, timeout=3)
         cgroups.end_containers()
 
     def _start_parts(self) -> list[str]:
@@ -222,6 +222,8 @@ class Cluster:
         def start(part: Part) -> bool:
             if table.is_current(part):
                 return False
+            table.stop(part.name)
+            ports.check_free(part.name)
             self._ready_file.unlink(missing_ok=True)
             table.start(part)
             started.append(part.name)

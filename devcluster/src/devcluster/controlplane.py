@@ -114,6 +114,13 @@ def api_server(paths: Paths) -> Part:
             f"--kubelet-client-certificate={pki / 'apiserver-kubelet-client.crt'}",
             f"--kubelet-client-key={pki / 'apiserver-kubelet-client.key'}",
             f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+            f"--requestheader-client-ca-file={pki / 'front-proxy-ca.crt'}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            f"--proxy-client-cert-file={pki / 'front-proxy-client.crt'}",
+            f"--proxy-client-key-file={pki / 'front-proxy-client.key'}",
             # By address: the node's name need not resolve on this machine.
             "--kubelet-preferred-address-types=InternalIP",
             "--allow-privileged=true",
@@ -129,6 +136,8 @@ def api_server(paths: Paths) -> Part:
             pki / "ca.crt",
             pki / "apiserver-etcd-client.crt",
             pki / "apiserver-kubelet-client.crt",
+            pki / "front-proxy-ca.crt",
+            pki / "front-proxy-client.crt",
             pki / "service-accounts.pub",
         ),
     )

@@ -12,6 +12,8 @@ from .errors import DevclusterError
 from .paths import Paths
 
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_KUBELET_CHAINS = ("KUBE-FIREWALL", "KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT")
+"""kube-proxy takes its own chains away; nobody takes away these, which the kubelet makes."""
 
 
 def run(*command: str, check: bool = True, text_input: str | None = None) -> str:
@@ -106,8 +108,30 @@ def remove_network(paths: Paths, kube_proxy: Path | None) -> None:
     for rule in forward_rules():
         while subprocess.run(["iptables", "-w", "-D", *rule], capture_output=True, check=False).returncode == 0:
             pass
+    if subprocess.run(["pidof", "kubelet"], capture_output=True, check=False).returncode != 0:
+        _remove_kubelet_chains()
     remove_pod_networks(paths)
     run("ip", "link", "delete", settings.NODE_INTERFACE, check=False)
+
+
+def _remove_kubelet_chains() -> None:
+    """Remove the kubelet's chains. Never while another kubelet runs here: their names are fixed."""
+    for family in ("iptables", "ip6tables"):
+        for table in ("filter", "nat", "mangle"):
+            commands = chain_removal(table, run(f"{family}-save", "-t", table, check=False))
+            if commands:
+                run(f"{family}-restore", "-w", "--noflush", check=False, text_input=commands)
+
+
+def chain_removal(table: str, saved: str) -> str:
+    """Turn ``iptables-save`` output into ``iptables-restore --noflush`` input without the kubelet's chains."""
+    lines = saved.splitlines()
+    chains = [chain for chain in _KUBELET_CHAINS if any(line.startswith(f":{chain} ") for line in lines)]
+    if not chains:
+        return ""
+    jumps = [f"-D{line[2:]}" for line in lines if line.startswith("-A ") and line.split()[-1] in chains]
+    declared = [f":{chain} - [0:0]" for chain in chains]
+    return "\n".join([f"*{table}", *declared, *jumps, *(f"-X {chain}" for chain in chains), "COMMIT", ""])
 
 
 def remove_pod_networks(paths: Paths) -> None:
@@ -117,6 +141,9 @@ def remove_pod_networks(paths: Paths) -> None:
         namespace.unlink(missing_ok=True)
     for record in _CNI_RESULTS.glob(f"{settings.CNI_NETWORK}-*"):
         record.unlink(missing_ok=True)
+    # containerd's own loopback network is recorded by sandbox id alone.
+    for sandbox in (paths.state / "containerd" / "io.containerd.grpc.v1.cri" / "sandboxes").glob("*"):
+        (_CNI_RESULTS / f"cni-loopback-{sandbox.name}-lo").unlink(missing_ok=True)
     for record in (paths.run / "cni" / settings.CNI_NETWORK).glob("*"):
         record.unlink(missing_ok=True)
     saved = run("iptables-save", "-t", "nat", check=False)

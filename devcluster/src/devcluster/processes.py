@@ -24,6 +24,8 @@ MARKER = "PDFJOB_DEVCLUSTER"
 It finds processes whose record was lost, and containerd's shims, which inherit it."""
 
 _OPEN_FILES = 1_048_576
+_PATIENCE = 3.0
+"""Seconds between SIGTERM and SIGKILL. The API server would wait a minute for its watchers; etcd ends at once."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class ProcessTable:
         """Start the part in a session of its own; an older process of the same part is ended first."""
         self.stop(part.name)
         for pid in marked_processes(self._paths.state, part.name):
-            end_process(pid, timeout=10)
+            end_process(pid, timeout=_PATIENCE)
         log = self._paths.logs / f"{part.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists():
@@ -139,7 +141,7 @@ class ProcessTable:
         self._write(record)
         return record
 
-    def stop(self, name: str, timeout: float = 15) -> bool:
+    def stop(self, name: str, timeout: float = _PATIENCE) -> bool:
         """End the part: SIGTERM, then SIGKILL after `timeout` seconds. Tell whether it was running."""
         record = self.record(name)
         running = record is not None and is_alive(record)
