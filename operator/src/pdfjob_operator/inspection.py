@@ -1,0 +1,255 @@
+"""What a document is, before it is cut: runs in a task process, never in the operator.
+
+pikepdf (qpdf) walks the page tree and counts; PDFium is the second reader. What pikepdf refuses is rewritten by
+PDFium, else by pypdf, and then read by pikepdf like any other document.
+
+What counts as damage was decided by measurement, on the PDFs that pypdf, pikepdf, ocrmypdf and pypdfium2 keep for
+their tests and on real manuals. Much of what qpdf warns about loses nothing: a cross-reference table that is off and
+was built anew, a wrong stream length, a missing /ID, bytes after the end. So a warning alone refuses no document.
+Damage is what loses content, or may: PDFium refuses the file, the two counts differ, a page's content is not there
+or does not decode, an object that a page needs is gone from a file whose table had to be rebuilt, or qpdf says that it
+met the end of the file inside an object or dropped something.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pikepdf
+import pypdfium2
+
+from pdfjob_api.conditions import Reason
+
+from .rewriting import Rewritten, rewrite
+from .task_process import TaskError
+
+_HEAD: Final = 1024
+"""Bytes in which the header must be (ISO 32000-1, annex H.3.4.1)."""
+_MAX_DAMAGE: Final = 8
+"""Findings that are reported at most."""
+_REPAIR: Final = "set source.repair: Repair to take what can be read of it, or get an undamaged copy"
+_NOT_PDF: Final = "check that the file is a complete PDF"
+
+_LOSS: Final = re.compile(
+    r"unexpected EOF|EOF after endobj|treating stream as empty|parse error while reading|trailer dictionary while|"
+    r"loop|error decoding stream|ignoring|invalid page|not a dictionary|too (?:deeply|many)",
+    re.IGNORECASE,
+)
+"""Warnings of qpdf after which content is missing."""
+_REFERENCE: Final = re.compile(rb"(\d+) (\d+) R\b")
+_STRING: Final = re.compile(rb"\((?:\\.|[^\\()])*\)", re.DOTALL)
+_CONTENTS: Final = re.compile(rb"/Contents\b")
+
+DROPPED: Final = (
+    *("/AA", "/Annots", "/B", "/DPart", "/Dur", "/LastModified", "/Metadata", "/PieceInfo", "/PresSteps"),
+    *("/SeparationInfo", "/StructParents", "/Tabs", "/TemplateInstantiated", "/Thumb", "/Trans", "/VP"),
+)
+"""Entries of a page that a chunk does without: links, structure and the like, which would drag other pages in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that pikepdf can read."""
+
+    path: Path
+    """The source itself, or a copy that was written anew because pikepdf refuses the source."""
+    pages: int
+    damage: tuple[str, ...]
+    """What was wrong, in words; empty when nothing was."""
+    lost_pages: tuple[int, ...] = ()
+    """Pages, from 1, that stand empty in a copy written anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What an inspection found."""
+
+    pages: int
+    damage: tuple[str, ...]
+    empty_pages: tuple[int, ...]
+    """Pages, from 1, whose content is lost."""
+
+
+def quiet() -> None:
+    """Silence libraries that report to standard error what is found here anyway."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+
+
+def inspect(path: Path, scratch: Path, *, strict: bool) -> Findings:
+    """Count the pages of a document and look for damage.
+
+    Raises
+    ------
+    TaskError
+        InvalidFormat (under ``strict`` also for damage), Encrypted or EmptyPdf.
+    """
+    document = open_document(path, scratch)
+    damage = list(document.damage)
+    lost = set(document.lost_pages)
+    with pikepdf.open(document.path) as pdf:
+        told = [str(each) for each in pdf.get_warnings()]
+        lost.update(_pages_without_content(pdf))
+        told += [str(each) for each in pdf.get_warnings()]
+        if told:
+            missing = _missing_objects(pdf)
+            if missing:
+                damage.append(f"{missing} objects that its pages need are not in the file")
+    if lost:
+        damage.append(f"no content can be read on page {page_list(sorted(lost))}")
+    damage += [_plain(each, document.path) for each in told if _LOSS.search(each)]
+    second = count_by_pdfium(path)
+    if isinstance(second, int) and second != document.pages:
+        damage.append(f"its page tree has {document.pages} pages, but another reader counts {second}")
+    elif isinstance(second, str) and not document.damage:
+        damage.append(f"another reader refuses it ({second})")
+    found = tuple(dict.fromkeys(damage))[:_MAX_DAMAGE]
+    if strict and found:
+        raise TaskError(
+            Reason.INVALID_FORMAT, f"Invalid format: the document is damaged: {'; '.join(found)}. Please {_REPAIR}"
+        )
+    return Findings(document.pages, found, tuple(sorted(lost)))
+
+
+def open_document(path: Path, scratch: Path) -> Document:
+    """Find a way to read a document: as it is, or by a copy in ``scratch`` that another library wrote anew.
+
+    Raises
+    ------
+    TaskError
+        InvalidFormat, Encrypted or EmptyPdf.
+    """
+    _check_form(path)
+    try:
+        with pikepdf.open(path) as pdf:
+            pages = len(pdf.pages)
+        refusal = ""
+    except pikepdf.PasswordError:
+        raise _encrypted() from None
+    except (pikepdf.PdfError, ValueError, RuntimeError) as error:
+        if "encrypt" in str(error).lower():
+            raise _encrypted() from None
+        pages, refusal = 0, _plain(str(error), path)
+    if pages:
+        return Document(path, pages, ())
+    rewritten = rewrite(path, scratch)
+    if isinstance(rewritten, Rewritten):
+        damage = refusal or "its page tree is empty, but another reader finds pages"
+        return Document(rewritten.path, rewritten.pages, (damage,), rewritten.lost_pages)
+    if not refusal:
+        raise TaskError(Reason.EMPTY_PDF, "The document has no pages. Check that the right file was given")
+    raise TaskError(Reason.INVALID_FORMAT, f"Invalid format: no PDF library can read it ({refusal}); {_NOT_PDF}")
+
+
+def count_by_pdfium(path: Path) -> int | str | None:
+    """Return PDFium's page count, its reason for refusing the file, or None when it only lacks a password."""
+    try:
+        with pypdfium2.PdfDocument(path) as document:
+            return len(document)
+    except pypdfium2.PdfiumError as error:
+        # Files with an empty owner password: pikepdf opens them, PDFium tries the user password only.
+        return None if "password" in str(error).lower() else str(error).removeprefix("Failed to load document ")
+
+
+def page_list(pages: Sequence[int]) -> str:
+    """Write page numbers as ``3, 7-9``; long lists are cut."""
+    runs: list[tuple[int, int]] = []
+    for page in pages:
+        if runs and runs[-1][1] == page - 1:
+            runs[-1] = (runs[-1][0], page)
+        else:
+            runs.append((page, page))
+    shown = [f"{first}-{last}" if last > first else str(first) for first, last in runs[:10]]
+    return ", ".join(shown) + (f" and {len(runs) - 10} more ranges" if len(runs) > 10 else "")
+
+
+def _check_form(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise TaskError(Reason.INVALID_FORMAT, f"Invalid format: the file is empty; {_NOT_PDF}")
+    if b"%PDF-" in head:
+        return
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        message = "Invalid format: this is a web page, not a PDF; give the address of the PDF itself"
+        raise TaskError(Reason.INVALID_FORMAT, message)
+    message = f"Invalid format: this is not a PDF (no %PDF header in its first {_HEAD} bytes); {_NOT_PDF}"
+    raise TaskError(Reason.INVALID_FORMAT, message)
+
+
+def _encrypted() -> TaskError:
+    return TaskError(
+        Reason.ENCRYPTED,
+        "The document is encrypted and needs a password to open. Remove the password, for instance with "
+        "`qpdf --decrypt --password=... in.pdf out.pdf`, and submit it again",
+    )
+
+
+def _plain(warning: str, path: Path) -> str:
+    """Take a path of this machine out of a library's message."""
+    return warning.replace(str(path), "").strip(" :,")[:200]
+
+
+def _streams(contents: pikepdf.Object | None) -> Iterator[pikepdf.Object | None]:
+    if isinstance(contents, pikepdf.Array):
+        yield from contents
+    elif contents is not None:
+        yield contents
+
+
+def _pages_without_content(pdf: pikepdf.Pdf) -> Iterator[int]:
+    """Yield the pages whose content streams are named but missing, or do not decode. A blank page is neither."""
+    for number, page in enumerate(pdf.pages, 1):
+        contents = page.obj.get("/Contents")
+        if contents is None:
+            # A reference to an object that does not exist reads as None, but is still in the dictionary.
+            if _CONTENTS.search(_STRING.sub(b"", page.obj.unparse(resolved=True))):
+                yield number
+            continue
+        for stream in _streams(contents):
+            if not isinstance(stream, pikepdf.Stream):
+                yield number
+                break
+            try:
+                stream.read_bytes()
+            except pikepdf.PdfError:
+                yield number
+                break
+
+
+def _missing_objects(pdf: pikepdf.Pdf) -> int:
+    """Count the objects that pages need, directly or not, and that are not in the file."""
+    needs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for obj in pdf.objects:
+        if isinstance(obj, pikepdf.Object):
+            needs[obj.objgen] = list(_references(obj))
+    seen: set[tuple[int, int]] = set()
+    waiting = [
+        reference
+        for page in pdf.pages
+        for key, value in page.obj.items()
+        if key not in DROPPED and key != "/Parent"
+        for reference in ([value.objgen] if value.is_indirect else _references(value))
+    ]
+    missing = 0
+    while waiting:
+        reference = waiting.pop()
+        if reference in seen:
+            continue
+        seen.add(reference)
+        if reference in needs:
+            waiting += needs[reference]
+        else:
+            missing += 1
+    return missing
+
+
+def _references(obj: pikepdf.Object) -> Iterable[tuple[int, int]]:
+    text = obj.stream_dict.unparse(resolved=True) if isinstance(obj, pikepdf.Stream) else obj.unparse(resolved=True)
+    return ((int(number), int(generation)) for number, generation in _REFERENCE.findall(_STRING.sub(b"", text)))
