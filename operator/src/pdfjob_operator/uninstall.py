@@ -60,7 +60,7 @@ async def _sweep(cluster: Cluster, namespaces: Sequence[str], asked: set[str]) -
     left: list[str] = []
     try:
         for scope in namespaces or (None,):
-            items, _ = await cluster.list(PDFJOBS, scope)
+            items, _ = await cluster.list_all(PDFJOBS, scope)
             for item in items:
                 meta = item["metadata"]
                 left.append(f"{meta['namespace']}/{meta['name']}")

@@ -1,0 +1,191 @@
+"""The operator process: settings, clients, caches, watches, workers, health; and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from time import monotonic
+from typing import Any, Final
+
+import structlog
+from pydantic import ValidationError
+
+from .act import Actor
+from .cache import Cache
+from .dispatch import Dispatcher
+from .documents import Documents
+from .handlers import Watcher
+from .health import Health
+from .logs import configure_logs
+from .metrics import Metrics
+from .observation import Rules
+from .reconcile import Reconciler
+from .schema_check import missing_fields
+from .settings import Settings
+from .storage.errors import StorageError
+from .storage.kubernetes import KINDS, Cluster, KubernetesError, NotFoundError
+from .storage.s3 import ObjectStore
+from .work import Work
+from .workqueue import WorkQueue
+
+_FINISH_SECONDS: Final = 20.0
+"""Reconciles in hand are given so long to finish at the end."""
+_READY_SECONDS: Final = 30.0
+"""S3 is asked at most this often whether it is there."""
+_BUCKET_SECONDS: Final = 5.0
+
+log = structlog.get_logger("pdfjob_operator")
+
+
+class Operator:
+    """All parts of one operator process."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, metrics: Metrics) -> None:
+        self.settings = settings
+        self.cluster = cluster
+        self.metrics = metrics
+        self.store = ObjectStore(
+            settings.s3, observe=lambda operation, seconds: metrics.s3_seconds.labels(operation).observe(seconds)
+        )
+        self.cache = Cache()
+        self.queue = WorkQueue()
+        documents = Documents(settings.documents)
+        work = Work(settings, cluster, self.store, documents, self.cache, self._wake)
+        actor = Actor(settings, cluster, self.store, self.cache, work, metrics)
+        rules = Rules(pending_timeout_seconds=settings.pending_timeout_seconds)
+        dispatcher = Dispatcher(settings.max_concurrent_chunks)
+        self.reconciler = Reconciler(self.cache, self.queue, actor, dispatcher, rules, metrics)
+        self.watcher = Watcher(self._event, settings.namespaces)
+        self.health = Health(metrics.registry, self.queue.oldest_age, self._ready)
+        self._s3_seen = float("-inf")
+        self._synced = False
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Work until ``stop`` is set or the watches end; returns the exit code."""
+        await asyncio.to_thread(self._clear_work_dir)
+        port = await self.health.start(self.settings.http_port)
+        await self._check_schema()
+        await self._resync()
+        self._synced = True
+        self.watcher.start()
+        background = [asyncio.create_task(self._resync_for_ever()), asyncio.create_task(self._await_bucket())]
+        workers = [asyncio.create_task(self.reconciler.run()) for _ in range(self.settings.workers)]
+        log.info("operator ready", version=version("pdfjob-operator"), port=port, jobs=len(self.cache.uids()))
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.watcher.ended.wait())]
+        await asyncio.wait([*ends, *workers], return_when=asyncio.FIRST_COMPLETED)
+        ordered = stop.is_set()
+        log.info("operator ends" if ordered else "operator ends since its watches or workers did")
+        await self._finish(workers, [*background, *ends])
+        return 0 if ordered else 1
+
+    async def _finish(self, workers: list[asyncio.Task[None]], others: list[asyncio.Task[Any]]) -> None:
+        """Finish the reconciles in hand, then let go of everything else."""
+        self.queue.close()
+        await asyncio.wait(workers, timeout=_FINISH_SECONDS)
+        await self.reconciler.stop_work()
+        for task in [*workers, *others]:
+            task.cancel()
+        await asyncio.gather(*workers, *others, return_exceptions=True)
+        await self.watcher.stop(_FINISH_SECONDS)
+        await self.health.stop()
+        self.store.close()
+        await self.cluster.close()
+
+    def _wake(self, uid: str) -> None:
+        self.reconciler.wake(uid)
+
+    def _event(self, plural: str, kind: str | None, raw: Mapping[str, Any]) -> None:
+        uid = self.cache.remove(plural, raw) if kind == "DELETED" else self.cache.apply(plural, raw)
+        if uid:
+            self.reconciler.wake(uid)
+
+    async def _resync(self) -> None:
+        """Compare the caches with full LISTs; wake every PdfJob that changed."""
+        namespaces: list[str | None] = [*self.settings.namespaces] or [None]
+        for kind in KINDS:
+            lists = [await self.cluster.list_all(kind, name) for name in namespaces]
+            items = [item for part, _ in lists for item in part]
+            for uid in self.cache.replace(kind.plural, items, min(number for _, number in lists)):
+                if uid:
+                    self.reconciler.wake(uid)
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.resync_seconds)
+            try:
+                await self._resync()
+            except KubernetesError as error:
+                log.warning("resync failed", error=str(error))
+
+    async def _await_bucket(self) -> None:
+        """Create the bucket of the embedded storage, as soon as that is up."""
+        while self.settings.s3.create_bucket:
+            try:
+                await self.store.create_bucket()
+            except StorageError as error:
+                log.warning("bucket not created yet", bucket=self.settings.s3.bucket, error=str(error))
+                await asyncio.sleep(_BUCKET_SECONDS)
+            else:
+                return
+
+    async def _check_schema(self) -> None:
+        missing = missing_fields(await self.cluster.openapi())
+        self.metrics.schema_missing.set(len(missing))
+        if missing:
+            log.error(
+                "the installed CRDs lack fields of this operator: what it writes there is lost; "
+                "apply the CRDs of this version (manifests/crds/)",
+                fields=missing,
+            )
+
+    async def _ready(self) -> None:
+        if not self._synced:
+            raise RuntimeError("the caches are not filled yet")
+        await self.cluster.ready()
+        if monotonic() - self._s3_seen > _READY_SECONDS:
+            await self.store.check()
+            self._s3_seen = monotonic()
+
+    def _clear_work_dir(self) -> None:
+        """Remove what an earlier process left half done."""
+        folder = self.settings.work_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
+
+
+async def serve(settings: Settings) -> int:
+    """Run the operator until SIGTERM; returns the exit code."""
+    metrics = Metrics()
+    cluster = await Cluster.connect(lambda verb, seconds: metrics.api_seconds.labels(verb).observe(seconds))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        return await Operator(settings, cluster, metrics).run(stop)
+    except NotFoundError as error:
+        log.error("the CRDs are not installed: kubectl apply -f manifests/crds/", error=str(error))  # noqa: TRY400
+    except KubernetesError as error:
+        log.error("the API server refuses or does not answer", error=str(error))  # noqa: TRY400
+    return 1
+
+
+def main() -> None:
+    """Read the settings and run; a configuration that cannot work is refused in plain words."""
+    try:
+        settings = Settings()  # the required ones come from file and environment
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        print("pdfjob-operator: the configuration cannot work:\n  " + "\n  ".join(lines), file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    configure_logs(settings.log_level)
+    sys.exit(asyncio.run(serve(settings)))
+
+
+if __name__ == "__main__":
+    main()

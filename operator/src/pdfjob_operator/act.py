@@ -1,0 +1,259 @@
+"""Carries out what was decided: calls to the API server and to S3, and nothing else.
+
+Every action may be repeated. Each object that the API server returns goes into the cache at once, so that the next
+decision knows of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from pdfjob_api.keys import JobKeys
+from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_JOB_UID
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+
+from .actions import (
+    Action,
+    AddFinalizer,
+    CreateJob,
+    DeleteJob,
+    DeletePod,
+    ReadEnd,
+    ReadProgress,
+    RemoveFinalizer,
+    RestoreChunk,
+    StartWork,
+    StopWork,
+    WriteChunk,
+)
+from .cache import Cache
+from .clock import utc_now
+from .ends import newest_checkpoint, read_end, read_progress
+from .events import events_of
+from .jobspec import GRACE_SECONDS, Urls, build_job
+from .memory import JobMemory
+from .metrics import Metrics
+from .resources import build_event
+from .settings import Settings
+from .storage.errors import StorageError
+from .storage.kubernetes import (
+    JOBS,
+    PDFCHUNKS,
+    PDFJOBS,
+    PODS,
+    AlreadyExistsError,
+    Cluster,
+    ConflictError,
+    InvalidError,
+    Kind,
+    KubernetesError,
+    NotFoundError,
+)
+from .storage.s3 import ObjectStore
+from .work import Work
+
+_CALLS: Final = 16
+"""Calls to the API server at once, over all PdfJobs."""
+_HEARTBEAT_SECONDS: Final = 20.0
+_URL_MARGIN_SECONDS: Final = 900
+_MAX_URL_SECONDS: Final = 7 * 86400
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Actor:
+    """Carries out actions for any PdfJob."""
+
+    settings: Settings
+    cluster: Cluster
+    store: ObjectStore
+    cache: Cache
+    work: Work
+    metrics: Metrics
+    calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CALLS))
+
+    async def perform(self, job: PdfJob, memory: JobMemory, actions: Iterable[Action]) -> None:
+        """Carry out actions that do not depend on each other, side by side.
+
+        Raises
+        ------
+        KubernetesError, StorageError
+            The first that occurred, after all have ended.
+        """
+        tasks = [asyncio.create_task(self._one(job, memory, action)) for action in actions]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def write_status(self, job: PdfJob, status: PdfJobStatus) -> None:
+        """Replace the status of the PdfJob, then tell what has changed as Events."""
+        meta = job.metadata
+        events = events_of(job, job.status, status)
+        raw = await self._replace_status(PDFJOBS, meta.namespace, meta.name, meta.resource_version, status.wire())
+        self.cache.apply(PDFJOBS.plural, raw)
+        log.info("status", job=f"{meta.namespace}/{meta.name}", phase=status.phase.value, step=status.current_step)
+        for kind, reason, message in events:
+            await self._event(job, kind, reason, message)
+
+    def keys(self, job: PdfJob) -> JobKeys:
+        """Return the object keys of a PdfJob."""
+        return self.work.keys(job)
+
+    async def _one(self, job: PdfJob, memory: JobMemory, action: Action) -> None:
+        async with self.calls:
+            match action:
+                case AddFinalizer():
+                    await self._finalizers(job, [*job.metadata.finalizers, FINALIZER])
+                case RemoveFinalizer():
+                    await self._finalizers(job, [name for name in job.metadata.finalizers if name != FINALIZER])
+                case StartWork():
+                    self.work.start(job, memory, action.kind)
+                case StopWork():
+                    await self.work.stop(memory)
+                case RestoreChunk():
+                    await self._restore(job, memory, action.index)
+                case ReadEnd():
+                    end = await read_end(self.store, self.keys(job), action.chunk, action.start)
+                    memory.learn_end(action.chunk.metadata.uid, action.start, end)
+                case ReadProgress():
+                    await self._read_progress(job, memory, action)
+                case WriteChunk():
+                    await self._write_chunk(job, memory, action)
+                case CreateJob():
+                    await self._create_job(job, memory, action)
+                case DeleteJob():
+                    await self.cluster.delete(JOBS, job.metadata.namespace, action.name, action.uid)
+                    self.cache.forget(JOBS.plural, job.metadata.uid, action.uid)
+                case DeletePod():
+                    await self.cluster.delete(PODS, job.metadata.namespace, action.name, action.uid)
+
+    async def _finalizers(self, job: PdfJob, names: list[str]) -> None:
+        meta = job.metadata
+        try:
+            raw = await self.cluster.set_finalizers(PDFJOBS, meta.namespace, meta.name, meta.resource_version, names)
+        except NotFoundError:
+            return
+        except ConflictError:
+            await self._refresh(PDFJOBS, meta.namespace, meta.name)
+            raise
+        self.cache.apply(PDFJOBS.plural, raw)
+
+    async def _restore(self, job: PdfJob, memory: JobMemory, index: int) -> None:
+        plan, manifest = memory.facts.plan, memory.facts.manifest
+        if plan is None or manifest is None:
+            return
+        log.warning("a PdfChunk is missing and is made again", job=job.metadata.name, chunk=index)
+        await self.work.create_chunk(job, plan.ranges(job.spec)[index], manifest.chunks[index])
+
+    async def _read_progress(self, job: PdfJob, memory: JobMemory, action: ReadProgress) -> None:
+        """Read a heartbeat at most every 20 seconds; it is for show only, so trouble with it is no trouble."""
+        key = (action.chunk.metadata.uid, action.start)
+        now = asyncio.get_running_loop().time()
+        if now - memory.progress_read.get(key, float("-inf")) < _HEARTBEAT_SECONDS - 1:
+            return
+        memory.progress_read[key] = now
+        try:
+            progress = await read_progress(self.store, self.keys(job), action.chunk, action.start)
+        except StorageError as error:
+            log.warning("heartbeat not read", job=job.metadata.name, chunk=action.chunk.spec.index, error=str(error))
+            return
+        if progress is not None:
+            memory.learn_progress(*key, progress)
+            self.work.wake(job.metadata.uid)
+
+    async def _write_chunk(self, job: PdfJob, memory: JobMemory, action: WriteChunk) -> None:
+        meta, status = action.chunk.metadata, action.status
+        raw = await self._replace_status(PDFCHUNKS, meta.namespace, meta.name, meta.resource_version, status.wire())
+        self.cache.apply(PDFCHUNKS.plural, raw)
+        log.info(
+            "chunk",
+            job=f"{meta.namespace}/{job.metadata.name}",
+            chunk=action.chunk.spec.index,
+            start=status.starts,
+            phase=status.phase.value,
+            code=status.last_error.code if status.last_error else None,
+        )
+        if len(status.history) and status.history[-1].start == status.starts:
+            memory.forget_ended(meta.uid, status.starts)
+            self.metrics.start_ended(status.history[-1])
+        if action.event is not None:
+            await self._event(job, *action.event)
+
+    async def _create_job(self, job: PdfJob, memory: JobMemory, action: CreateJob) -> None:
+        chunk, start, namespace = action.chunk, action.start, job.metadata.namespace
+        if start > 1 and await self._live_pods(job, chunk):
+            raise ConflictError(f"chunk {chunk.spec.index} has a live pod that the cache did not know")
+        urls = await self._urls(job, chunk, start)
+        body = build_job(job, chunk, start, urls, self.settings.runner)
+        try:
+            raw = await self.cluster.create(JOBS, namespace, body)
+        except InvalidError as error:
+            memory.learn(invalid=f"the API server refuses the Job of a chunk, correct spec.runner: {error}"[:1024])
+            return
+        except AlreadyExistsError:
+            raw = await self.cluster.get(JOBS, namespace, body["metadata"]["name"])
+            owners = {owner["uid"] for owner in raw["metadata"].get("ownerReferences") or []}
+            if chunk.metadata.uid not in owners:
+                raise
+        self.cache.apply(JOBS.plural, raw)
+
+    async def _live_pods(self, job: PdfJob, chunk: PdfChunk) -> bool:
+        """Ask the API server itself before a chunk starts again: watches of Jobs and pods are not in step."""
+        selector = f"{LABEL_JOB_UID}={job.metadata.uid},{LABEL_CHUNK}={chunk.spec.index}"
+        raws, _ = await self.cluster.list_all(PODS, job.metadata.namespace, selector)
+        for raw in raws:
+            self.cache.apply(PODS.plural, raw)
+        known = {raw["metadata"]["uid"] for raw in raws}
+        stuck = job.spec.limits.stuck_timeout_seconds
+        pods = [pod for pod in self.cache.pods(job.metadata.uid) if pod.meta.uid in known]
+        return any(pod.live(utc_now(), stuck) for pod in pods)
+
+    async def _urls(self, job: PdfJob, chunk: PdfChunk, start: int) -> Urls:
+        keys, index = self.keys(job), chunk.spec.index
+        seconds = (
+            self.settings.pending_timeout_seconds
+            + job.spec.limits.chunk_timeout_seconds
+            + GRACE_SECONDS
+            + _URL_MARGIN_SECONDS
+        )
+        expires = min(seconds, _MAX_URL_SECONDS)
+        earlier = await newest_checkpoint(self.store, keys, index) if start > 1 else None
+        previous = self.store.presign_get(keys.checkpoint(index, earlier), expires) if earlier is not None else None
+        return Urls(
+            chunk=self.store.presign_get(keys.chunk(index), expires),
+            checkpoint=self.store.presign_put(keys.checkpoint(index, start), expires),
+            progress=self.store.presign_put(keys.progress(index, start), expires),
+            result=self.store.presign_put(keys.chunk_result(index, start), expires, if_absent=True),
+            previous_checkpoint=previous,
+        )
+
+    async def _replace_status(
+        self, kind: Kind, namespace: str, name: str, version: str, status: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Write a status on the version it was computed from; otherwise read anew, and the reconcile is redone."""
+        try:
+            return await self.cluster.replace_status(kind, namespace, name, version, status)
+        except ConflictError:
+            await self._refresh(kind, namespace, name)
+            raise
+
+    async def _refresh(self, kind: Kind, namespace: str, name: str) -> None:
+        try:
+            self.cache.apply(kind.plural, await self.cluster.get(kind, namespace, name))
+        except NotFoundError:
+            return  # its DELETED event is on the way
+
+    async def _event(self, job: PdfJob, kind: str, reason: Any, message: str) -> None:
+        """Record an Event; one that is lost is no reason to redo anything."""
+        try:
+            await self.cluster.create_event(job.metadata.namespace, build_event(job, kind, reason, message, utc_now()))
+        except KubernetesError as error:
+            log.warning("event not recorded", job=job.metadata.name, reason=str(reason), error=str(error))

@@ -1,0 +1,120 @@
+"""What `decide` may ask for. Each action is safe to repeat, and safe to lose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pdfjob_api.conditions import Reason
+from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
+from pdfjob_api.pdfjob import PdfJobStatus
+
+from .observation import WorkKind
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    """Put the finalizer on the PdfJob, before anything is made for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Let the PdfJob go."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartWork:
+    """Begin background work, unless some of the job is under way."""
+
+    kind: WorkKind
+
+
+@dataclass(frozen=True, slots=True)
+class StopWork:
+    """End the background work of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreChunk:
+    """Make a PdfChunk again that the manifest lists and the cluster lacks."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnd:
+    """Read result and checkpoint of a start that has ended."""
+
+    chunk: PdfChunk
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProgress:
+    """Read the heartbeat of a running start."""
+
+    chunk: PdfChunk
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteChunk:
+    """Replace the status of a PdfChunk."""
+
+    chunk: PdfChunk
+    status: PdfChunkStatus
+    event: tuple[str, Reason, str] | None = None
+    """Type, reason and message of the Event that tells it, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Make the child Job for one start of a chunk."""
+
+    chunk: PdfChunk
+    start: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a child Job, and its pod in the background."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete a runner pod whose Job is gone."""
+
+    name: str
+    uid: str
+
+
+Action = (
+    AddFinalizer
+    | RemoveFinalizer
+    | StartWork
+    | StopWork
+    | RestoreChunk
+    | ReadEnd
+    | ReadProgress
+    | WriteChunk
+    | CreateJob
+    | DeleteJob
+    | DeletePod
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one reconcile does."""
+
+    actions: tuple[Action, ...]
+    """In the order they are carried out; those that make Jobs come last and may be cut short by the dispatcher."""
+    status: PdfJobStatus | None
+    """The status the PdfJob should have; None = leave it."""
+    requeue_seconds: float | None
+    """When to look again without an event; None = only events matter."""
+    in_flight: int
+    """Chunks whose Job exists and has not ended: the dispatcher counts them."""

@@ -1,0 +1,148 @@
+"""What the operator knows of the cluster: fed by watches, by its own writes, and by a LIST now and then.
+
+Own writes are put in at once, so that no decision is made on a state older than the operator's own last word. An
+object is never replaced by an older version of itself (resourceVersions are comparable numbers), and one that is gone
+does not come back by a late event.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import structlog
+from pydantic import ValidationError
+
+from pdfjob_api.names import LABEL_JOB_UID
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob
+
+from .views import JobView, PodView, job_view, pod_view
+
+_TOMBSTONES: Final = 20_000
+
+log = structlog.get_logger(__name__)
+
+
+class Cache:
+    """All PdfJobs, PdfChunks, child Jobs and runner pods, by UID of the PdfJob they belong to."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, PdfJob] = {}
+        self._children: dict[str, dict[str, dict[str, PdfChunk | JobView | PodView]]] = {
+            "pdfchunks": {},
+            "jobs": {},
+            "pods": {},
+        }
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def apply(self, plural: str, raw: Mapping[str, Any]) -> str | None:
+        """Take in an object as it was read, watched or written; return the UID of its PdfJob if that is news."""
+        uid = raw["metadata"]["uid"]
+        owner = _owner(plural, raw)
+        known = self._version(plural, owner, uid)
+        version = int(raw["metadata"]["resourceVersion"])
+        if uid in self._gone or version <= known:
+            return None
+        try:
+            self._store(plural, owner, uid, raw)
+        except (ValidationError, ValueError, KeyError) as error:
+            log.warning("object not understood", plural=plural, name=raw["metadata"]["name"], error=str(error))
+            return None
+        return owner
+
+    def remove(self, plural: str, raw: Mapping[str, Any]) -> str | None:
+        """Take out an object that is gone; return the UID of its PdfJob."""
+        uid, owner = raw["metadata"]["uid"], _owner(plural, raw)
+        self.forget(plural, owner, uid)
+        return owner
+
+    def forget(self, plural: str, owner: str, uid: str) -> None:
+        """Take out an object that the operator deleted itself; late events of it change nothing."""
+        self._gone[uid] = None
+        while len(self._gone) > _TOMBSTONES:
+            self._gone.popitem(last=False)
+        if plural == "pdfjobs":
+            self._jobs.pop(uid, None)
+            return
+        children = self._children[plural].get(owner, {})
+        children.pop(uid, None)
+        if not children:
+            self._children[plural].pop(owner, None)
+
+    def replace(self, plural: str, raws: Iterable[Mapping[str, Any]], version: int) -> set[str]:
+        """Compare with a full LIST read at ``version``: take in what is new, drop ghosts; return the PdfJobs changed.
+
+        A watch that was broken gives no DELETED event for what vanished in the gap.
+        """
+        changed: set[str] = set()
+        seen: set[str] = set()
+        for raw in raws:
+            seen.add(raw["metadata"]["uid"])
+            owner = self.apply(plural, raw)
+            if owner is not None:
+                changed.add(owner)
+        for owner, uid, known in list(self._entries(plural)):
+            if uid not in seen and known <= version:
+                self.forget(plural, owner, uid)
+                changed.add(owner)
+        return changed
+
+    def job(self, uid: str) -> PdfJob | None:
+        """Return a PdfJob by its UID."""
+        return self._jobs.get(uid)
+
+    def uids(self) -> list[str]:
+        """Return the UIDs of all PdfJobs."""
+        return list(self._jobs)
+
+    def chunks(self, uid: str) -> dict[int, PdfChunk]:
+        """Return the PdfChunks of a PdfJob by index."""
+        chunks = self._children["pdfchunks"].get(uid, {}).values()
+        return {chunk.spec.index: chunk for chunk in chunks if isinstance(chunk, PdfChunk)}
+
+    def child_jobs(self, uid: str) -> list[JobView]:
+        """Return the child Jobs of a PdfJob."""
+        return [job for job in self._children["jobs"].get(uid, {}).values() if isinstance(job, JobView)]
+
+    def pods(self, uid: str) -> list[PodView]:
+        """Return the runner pods of a PdfJob."""
+        return [pod for pod in self._children["pods"].get(uid, {}).values() if isinstance(pod, PodView)]
+
+    def _store(self, plural: str, owner: str, uid: str, raw: Mapping[str, Any]) -> None:
+        if plural == "pdfjobs":
+            self._jobs[uid] = PdfJob.model_validate(raw)
+            return
+        parsed: PdfChunk | JobView | PodView
+        if plural == "pdfchunks":
+            parsed = PdfChunk.model_validate(raw)
+        else:
+            parsed = job_view(raw) if plural == "jobs" else pod_view(raw)
+        self._children[plural].setdefault(owner, {})[uid] = parsed
+
+    def _version(self, plural: str, owner: str, uid: str) -> int:
+        if plural == "pdfjobs":
+            job = self._jobs.get(uid)
+            return int(job.metadata.resource_version) if job else -1
+        child = self._children[plural].get(owner, {}).get(uid)
+        return _child_version(child) if child is not None else -1
+
+    def _entries(self, plural: str) -> Iterable[tuple[str, str, int]]:
+        if plural == "pdfjobs":
+            for uid, job in self._jobs.items():
+                yield uid, uid, int(job.metadata.resource_version)
+            return
+        for owner, children in self._children[plural].items():
+            for uid, child in children.items():
+                yield owner, uid, _child_version(child)
+
+
+def _child_version(child: PdfChunk | JobView | PodView) -> int:
+    return int(child.metadata.resource_version) if isinstance(child, PdfChunk) else child.meta.resource_version
+
+
+def _owner(plural: str, raw: Mapping[str, Any]) -> str:
+    if plural == "pdfjobs":
+        return str(raw["metadata"]["uid"])
+    return str((raw["metadata"].get("labels") or {}).get(LABEL_JOB_UID, ""))

@@ -1,0 +1,61 @@
+"""Which Events a change of a PdfJob's status deserves. Pure; they are sent after the status write succeeded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pdfjob_api.conditions import JobCondition, Reason
+from pdfjob_api.meta import Condition
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+
+_TOLD: Final = (
+    JobCondition.ACCEPTED,
+    JobCondition.SPLIT,
+    JobCondition.REPAIRED,
+    JobCondition.MERGED,
+    JobCondition.FINISHED,
+)
+_QUIET: Final = frozenset(
+    {
+        Reason.WAITING.value,
+        Reason.ACTIVE.value,
+        Reason.MERGING.value,
+        Reason.CHUNKS_FAILED.value,
+    }
+)
+"""Reasons that say nothing new in an Event."""
+_TROUBLE: Final = frozenset(
+    {
+        Reason.STORAGE_UNREACHABLE.value,
+        Reason.STORAGE_ACCESS_DENIED.value,
+        Reason.BUCKET_NOT_FOUND.value,
+        Reason.PAGES_LOST.value,
+        Reason.FAILED.value,
+    }
+)
+"""Reasons that deserve a warning although their condition is not False."""
+
+
+def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[str, Reason, str]]:
+    """Return type, reason and message of each Event, for the conditions whose status or reason has changed."""
+    events: list[tuple[str, Reason, str]] = []
+    before = {item.type: item for item in old.conditions}
+    for condition in new.conditions:
+        known = before.get(condition.type)
+        if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):
+            warning = condition.status == "False" or condition.reason in _TROUBLE
+            events.append(("Warning" if warning else "Normal", Reason(condition.reason), condition.message))
+    pages = new.source.pages if new.source else None
+    if old.chunks is None and new.chunks is not None and pages and pages > job.spec.chunking.threshold_pages:
+        text = (
+            "Large file detected. Processing asynchronously. Check job status for progress. "
+            f"({pages} pages, {new.chunks.total} chunks)"
+        )
+        events.append(("Normal", Reason.LARGE_FILE_DETECTED, text))
+    return events
+
+
+def _is_news(known: Condition | None, condition: Condition) -> bool:
+    if condition.reason in _QUIET:
+        return False
+    return known is None or (known.status, known.reason) != (condition.status, condition.reason)

@@ -1,0 +1,200 @@
+"""The child Job of one start of a chunk: one Job = one pod, ever, and no credential in it but presigned URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pdfjob_api.contract import (
+    ENV_CHECKPOINT_URL,
+    ENV_CHUNK_URL,
+    ENV_PREVIOUS_CHECKPOINT_URL,
+    ENV_PROGRESS_URL,
+    ENV_RESULT_URL,
+    ENV_TASK,
+    TERMINATION_MESSAGE_PATH,
+    Task,
+)
+from pdfjob_api.errors import ExitCode
+from pdfjob_api.names import (
+    API_VERSION,
+    LABEL_CHUNK,
+    LABEL_JOB,
+    LABEL_JOB_UID,
+    LABEL_MANAGED_BY,
+    LABEL_START,
+    MANAGED_BY,
+    PDFCHUNK_KIND,
+    RUNNER_CONTAINER,
+    start_name,
+)
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob, Runner
+
+from .settings import RunnerSettings
+
+GRACE_SECONDS: Final = 30
+"""A page of the local processor is finished and saved well within it."""
+_KEEP_FINISHED_SECONDS: Final = 86400
+"""A net: finished Jobs are deleted as soon as they are recorded."""
+_USER: Final = 65532
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Presigned URLs of one start."""
+
+    chunk: str
+    checkpoint: str
+    progress: str
+    result: str
+    previous_checkpoint: str | None
+
+
+def build_task(job: PdfJob, chunk: PdfChunk, start: int) -> Task:
+    """Say what one start has to do."""
+    spec = chunk.spec
+    return Task(
+        namespace=job.metadata.namespace,
+        job=job.metadata.name,
+        chunk=spec.index,
+        start=start,
+        start_page=spec.start_page,
+        end_page=spec.end_page,
+        context_before=spec.context_before,
+        context_after=spec.context_after,
+        sha256=spec.sha256,
+        size_bytes=spec.size_bytes,
+        repair=job.spec.source.repair,
+        processor=job.spec.processor,
+        soft_timeout_seconds=job.spec.limits.chunk_soft_timeout_seconds,
+    )
+
+
+def build_job(job: PdfJob, chunk: PdfChunk, start: int, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
+    """Build the child Job of one start of a chunk."""
+    runner = job.spec.runner or Runner()
+    labels = {
+        **(runner.labels or {}),
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_JOB: job.metadata.name,
+        LABEL_JOB_UID: job.metadata.uid,
+        LABEL_CHUNK: str(chunk.spec.index),
+        LABEL_START: str(start),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": start_name(job.metadata.name, chunk.spec.index, start),
+            "namespace": job.metadata.namespace,
+            "labels": labels,
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": PDFCHUNK_KIND,
+                    "name": chunk.metadata.name,
+                    "uid": chunk.metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": _failure_policy(),
+            "ttlSecondsAfterFinished": _KEEP_FINISHED_SECONDS,
+            "template": {
+                "metadata": {"labels": labels, "annotations": runner.annotations or {}},
+                "spec": _pod_spec(job, runner, build_task(job, chunk, start), urls, defaults),
+            },
+        },
+    }
+
+
+def _failure_policy() -> dict[str, Any]:
+    """FailJob in each case: Ignore would make a second pod behind our back, and the cause stays on the Job."""
+    codes = sorted(code.value for code in ExitCode if code is not ExitCode.DONE)
+    return {
+        "rules": [
+            {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {
+                "action": "FailJob",
+                "onExitCodes": {"containerName": RUNNER_CONTAINER, "operator": "In", "values": codes},
+            },
+        ]
+    }
+
+
+def _pod_spec(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
+    secrets = [item.name for item in runner.image_pull_secrets or []] or defaults.image_pull_secrets
+    optional: dict[str, Any] = {
+        "nodeSelector": runner.node_selector,
+        "tolerations": [item.wire() for item in runner.tolerations] if runner.tolerations else None,
+        "affinity": runner.affinity,
+        "serviceAccountName": runner.service_account_name,
+        "priorityClassName": runner.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in secrets] or None,
+    }
+    return {
+        "restartPolicy": "Never",
+        # The pod's own deadline: a Job's would delete the pod, and its exit code and message with it.
+        "activeDeadlineSeconds": job.spec.limits.chunk_timeout_seconds,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, runner, task, urls, defaults)],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": defaults.scratch_size}}],
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _container(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
+    custom = job.spec.processor.custom
+    values = {
+        ENV_TASK: task.model_dump_json(by_alias=True, exclude_none=True),
+        ENV_CHUNK_URL: urls.chunk,
+        ENV_CHECKPOINT_URL: urls.checkpoint,
+        ENV_PROGRESS_URL: urls.progress,
+        ENV_RESULT_URL: urls.result,
+    }
+    if urls.previous_checkpoint is not None:
+        values[ENV_PREVIOUS_CHECKPOINT_URL] = urls.previous_checkpoint
+    env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 - a volume of the pod's own
+    env += [item.wire() for item in runner.env or []]
+    env += [{"name": name, "value": _literal(value)} for name, value in values.items()]
+    container: dict[str, Any] = {
+        "name": RUNNER_CONTAINER,
+        "image": custom.image if custom else runner.image or defaults.image,
+        "imagePullPolicy": defaults.image_pull_policy,
+        "env": env,
+        "resources": runner.resources.wire() if runner.resources else defaults.resources,
+        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - as above
+    }
+    if custom and custom.command is not None:
+        container["command"] = custom.command
+    if custom and custom.args is not None:
+        container["args"] = custom.args
+    return container
+
+
+def _literal(value: str) -> str:
+    """Keep the kubelet from expanding ``$(NAME)`` in a value."""
+    return value.replace("$(", "$$(")

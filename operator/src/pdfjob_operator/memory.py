@@ -1,0 +1,61 @@
+"""What the operator remembers of each PdfJob between reconciles. All of it can be found again after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pdfjob_api.contract import Progress
+
+from .observation import EndFacts, Facts, WorkError, WorkKind
+
+
+@dataclass(slots=True)
+class JobMemory:
+    """Facts of one PdfJob, and the background work under way for it."""
+
+    facts: Facts = field(default_factory=Facts)
+    task: asyncio.Task[None] | None = None
+    failures: dict[WorkKind, int] = field(default_factory=dict)
+    """How often in a row work of a kind has failed: its backoff grows with it."""
+    status_written: float = float("-inf")
+    """Event loop time of the last write of the PdfJob's status."""
+    progress_read: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Event loop time of the last read of each heartbeat."""
+
+    def learn(self, **facts: Any) -> None:
+        """Replace facts by name."""
+        self.facts = replace(self.facts, **facts)
+
+    def learn_end(self, chunk_uid: str, start: int, end: EndFacts) -> None:
+        """Remember what S3 says about a start that has ended."""
+        self.learn(ends={**self.facts.ends, (chunk_uid, start): end})
+
+    def learn_progress(self, chunk_uid: str, start: int, progress: Progress) -> None:
+        """Remember a heartbeat."""
+        self.learn(progress={**self.facts.progress, (chunk_uid, start): progress})
+
+    def forget_ended(self, chunk_uid: str, start: int) -> None:
+        """Drop what is known of a start once its end is recorded in the PdfChunk."""
+        key = (chunk_uid, start)
+        self.learn(
+            ends={other: end for other, end in self.facts.ends.items() if other != key},
+            progress={other: last for other, last in self.facts.progress.items() if other != key},
+        )
+        self.progress_read.pop(key, None)
+
+    def work_failed(self, kind: WorkKind, error: WorkError) -> None:
+        """Remember how background work ended."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+        self.learn(errors={**self.facts.errors, kind: error})
+
+    def work_succeeded(self, kind: WorkKind) -> None:
+        """Forget earlier failures of this kind of work."""
+        self.failures.pop(kind, None)
+        self.learn(errors={other: error for other, error in self.facts.errors.items() if other is not kind})
+
+    def retry_at(self, kind: WorkKind, now: datetime, first: float, most: float) -> datetime:
+        """Return when failed work is tried again: ``first`` seconds, doubled with each failure, at most ``most``."""
+        return now + timedelta(seconds=min(first * 2 ** min(self.failures.get(kind, 0), 16), most))

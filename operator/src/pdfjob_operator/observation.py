@@ -1,0 +1,126 @@
+"""What a reconcile knows: the resources from the caches, and facts read from S3 or kept by background work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pdfjob_api.conditions import Reason
+from pdfjob_api.contract import Progress
+from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
+from pdfjob_api.pdfjob import PdfJob, ResultFile
+
+from .plan import Manifest, Plan
+from .views import JobView, PodView
+
+
+@dataclass(frozen=True, slots=True)
+class EndFacts:
+    """What S3 says about a start that has ended."""
+
+    result: ChunkResultStatus | None
+    """The verified result; None when there is none or it is not right."""
+    result_error: str | None
+    """Why a result object that is there was refused."""
+    items: int
+    """Pages saved in the newest checkpoint, earlier starts included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a chunk: its Job and pods as the caches show them."""
+
+    number: int
+    job: JobView | None
+    pods: tuple[PodView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkError:
+    """Why background work of a job ended."""
+
+    reason: Reason
+    message: str
+    retry_at: datetime | None
+    """When it is tried again; None = never."""
+
+
+class WorkKind(StrEnum):
+    """Background work of a job; at most one at a time."""
+
+    SPLIT = "split"
+    """Fetch, inspect, plan, split; or read plan and manifest back when that is done already."""
+    MERGE = "merge"
+    """Merge the results of the chunks."""
+    CLEAN = "clean"
+    """Remove the job's objects from S3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The merged result as it is stored."""
+
+    files: tuple[ResultFile, ...]
+    missing: tuple[tuple[int, int, str], ...]
+    """First page, last page, code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a job beyond its resources. All of it can be found again after a crash."""
+
+    working: WorkKind | None = None
+    """The background work under way."""
+    step: Reason | None = None
+    """How far splitting has come."""
+    errors: Mapping[WorkKind, WorkError] = field(default_factory=dict)
+    """How background work ended that did not succeed."""
+    plan: Plan | None = None
+    manifest: Manifest | None = None
+    stored: int = 0
+    """Chunk PDFs that are on S3."""
+    merged: Merged | None = None
+    cleaned: bool = False
+    """Whether the job's objects are gone from S3, or given up."""
+    invalid: str | None = None
+    """Why the API server refuses the child Jobs of this spec."""
+    ends: Mapping[tuple[str, int], EndFacts] = field(default_factory=dict)
+    """By UID of the PdfChunk and number of the start."""
+    progress: Mapping[tuple[str, int], Progress] = field(default_factory=dict)
+    """The newest heartbeat, keyed alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings of the installation that decisions depend on."""
+
+    pending_timeout_seconds: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything `decide` looks at."""
+
+    job: PdfJob
+    chunks: Mapping[int, PdfChunk]
+    """By index."""
+    starts: Mapping[int, tuple[Start, ...]]
+    """By index of the chunk, in order of their numbers."""
+    facts: Facts
+    rules: Rules
+
+
+def group_starts(jobs: list[JobView], pods: list[PodView]) -> dict[int, tuple[Start, ...]]:
+    """Put Jobs and pods together by the chunk and start that their labels name."""
+    found: dict[int, dict[int, tuple[JobView | None, list[PodView]]]] = {}
+    for job in jobs:
+        found.setdefault(job.meta.chunk, {})[job.meta.start] = (job, [])
+    for pod in pods:
+        starts = found.setdefault(pod.meta.chunk, {})
+        starts.setdefault(pod.meta.start, (None, []))[1].append(pod)
+    return {
+        chunk: tuple(Start(number, job, tuple(own)) for number, (job, own) in sorted(starts.items()))
+        for chunk, starts in found.items()
+    }

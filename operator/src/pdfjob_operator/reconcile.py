@@ -1,0 +1,151 @@
+"""The loop: take a PdfJob off the queue, observe, decide, act, write its status once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from pdfjob_api.conditions import JobCondition
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+
+from .act import Actor
+from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadEnd
+from .cache import Cache
+from .clock import utc_now
+from .decide import decide
+from .dispatch import Demand, Dispatcher
+from .memory import JobMemory
+from .metrics import Metrics
+from .observation import Observation, Rules, group_starts
+from .status import is_true
+from .storage.errors import StorageError
+from .storage.kubernetes import ConflictError, KubernetesError, NotFoundError
+from .workqueue import WorkQueue
+
+_STATUS_SECONDS: Final = 1.0
+"""At least so long between two writes of a PdfJob's status."""
+_SETTLE_SECONDS: Final = 0.02
+"""Events of one change come in a burst; waiting this long handles them together."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Reconciles PdfJobs until the queue is closed."""
+
+    cache: Cache
+    queue: WorkQueue
+    actor: Actor
+    dispatcher: Dispatcher
+    rules: Rules
+    metrics: Metrics
+    memories: dict[str, JobMemory] = field(default_factory=dict)
+
+    def wake(self, uid: str) -> None:
+        """Ask for a reconcile of a PdfJob."""
+        self.queue.add(uid, _SETTLE_SECONDS)
+
+    async def run(self) -> None:
+        """Reconcile one PdfJob after the other; run several of these for parallelism."""
+        while (uid := await self.queue.get()) is not None:
+            self.metrics.queue_depth.set(len(self.queue))
+            try:
+                with self.metrics.reconcile_seconds.time():
+                    await self._reconcile(uid)
+            except (ConflictError, NotFoundError) as error:
+                log.info("changed meanwhile, reconcile again", uid=uid, error=str(error))
+                self._failed(uid, "conflict")
+            except (KubernetesError, StorageError) as error:
+                log.warning("reconcile failed", uid=uid, error=str(error), retry_seconds=self._failed(uid, "error"))
+            except Exception:
+                # One PdfJob that meets a defect must not end the operator for all others.
+                log.exception("reconcile met a defect", uid=uid, retry_seconds=self._failed(uid, "defect"))
+            else:
+                self.metrics.reconciles.labels(result="ok").inc()
+                self.queue.done(uid)
+
+    async def stop_work(self) -> None:
+        """End all background work; it is taken up again after the next start."""
+        await asyncio.gather(*(self.actor.work.stop(memory) for memory in self.memories.values()))
+
+    def _failed(self, uid: str, result: str) -> float:
+        self.metrics.reconciles.labels(result=result).inc()
+        return self.queue.failed(uid)
+
+    async def _reconcile(self, uid: str) -> None:
+        job = self.cache.job(uid)
+        if job is None:
+            await self._forget(uid)
+            return
+        memory = self.memories.setdefault(uid, JobMemory())
+        if is_true(job, JobCondition.FINISHED) and memory.task is None:
+            memory.learn(plan=None, manifest=None, merged=None)  # a finished job costs no memory
+        decision = self._decide(job, memory)
+        reads = [action for action in decision.actions if isinstance(action, ReadEnd)]
+        if reads:
+            await self.actor.perform(job, memory, reads)
+            job = self.cache.job(uid) or job
+            decision = self._decide(job, memory)
+        await self._act(job, memory, decision)
+        if decision.requeue_seconds is not None:
+            self.queue.add(uid, decision.requeue_seconds)
+
+    def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
+        uid = job.metadata.uid
+        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid))
+        observation = Observation(job, self.cache.chunks(uid), starts, memory.facts, self.rules)
+        return decide(observation, utc_now())
+
+    async def _act(self, job: PdfJob, memory: JobMemory, decision: Decision) -> None:
+        """Write first, then start new Jobs, then delete old ones: a place that is free is filled at once."""
+        creates = [action for action in decision.actions if isinstance(action, CreateJob)]
+        deletes = [action for action in decision.actions if isinstance(action, DeleteJob | DeletePod)]
+        others = [action for action in decision.actions if not isinstance(action, CreateJob | DeleteJob | DeletePod)]
+        await self.actor.perform(job, memory, others)
+        if any(isinstance(action, ReadEnd) for action in others):
+            self.wake(job.metadata.uid)  # what was read asks for another decision
+        granted = self._grant(job, decision, creates)
+        await self.actor.perform(job, memory, granted)
+        await self.actor.perform(job, memory, deletes)
+        if decision.status is not None:
+            await self._write_status(job, memory, decision.status)
+
+    def _grant(self, job: PdfJob, decision: Decision, creates: list[CreateJob]) -> list[CreateJob]:
+        uid = job.metadata.uid
+        demand = Demand(
+            created=job.metadata.creation_timestamp,
+            in_flight=decision.in_flight,
+            waiting=tuple(create.priority for create in creates),
+        )
+        granted, freed = self.dispatcher.grant(uid, demand)
+        if freed:
+            self._wake_waiting(uid)
+        return creates[:granted]
+
+    def _wake_waiting(self, uid: str) -> None:
+        for other in self.dispatcher.waiting():
+            if other != uid:
+                self.wake(other)
+
+    async def _write_status(self, job: PdfJob, memory: JobMemory, status: PdfJobStatus) -> None:
+        current = self.cache.job(job.metadata.uid)
+        if current is None or current.status == status or is_true(current, JobCondition.FINISHED):
+            return
+        now = asyncio.get_running_loop().time()
+        wait = memory.status_written + _STATUS_SECONDS - now
+        if wait > 0:
+            self.queue.add(job.metadata.uid, wait)
+            return
+        memory.status_written = now
+        await self.actor.write_status(current, status)
+
+    async def _forget(self, uid: str) -> None:
+        memory = self.memories.pop(uid, None)
+        if memory is not None:
+            await self.actor.work.stop(memory)
+        self.dispatcher.forget(uid)
+        self._wake_waiting(uid)

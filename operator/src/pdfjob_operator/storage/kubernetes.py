@@ -1,0 +1,247 @@
+"""The Kubernetes API as the operator uses it: plain JSON objects, few verbs, errors that say whether to try again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from pdfjob_api.names import (
+    FIELD_MANAGER,
+    GROUP,
+    LABEL_MANAGED_BY,
+    MANAGED_BY,
+    PDFCHUNK_PLURAL,
+    PDFJOB_PLURAL,
+    VERSION,
+)
+
+_TIMEOUT: Final = 30.0
+_PAGE: Final = 500
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_JSON_PATCH: Final = "application/json-patch+json"
+_MANAGED: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+
+
+class KubernetesError(Exception):
+    """A call to the API server failed. ``retryable`` says whether the same call may go through later."""
+
+    retryable = True
+
+
+class NotFoundError(KubernetesError):
+    """The object does not exist."""
+
+    retryable = False
+
+
+class AlreadyExistsError(KubernetesError):
+    """An object of that name exists."""
+
+    retryable = False
+
+
+class ConflictError(KubernetesError):
+    """The object changed since it was read; read again and redo."""
+
+
+class InvalidError(KubernetesError):
+    """The API server refuses the object as it is (400, 422)."""
+
+    retryable = False
+
+
+class ForbiddenError(KubernetesError):
+    """Not allowed: missing rights, a quota, an admission rule, a namespace that is being deleted."""
+
+
+class UnavailableError(KubernetesError):
+    """The API server did not answer well: overload, transport, time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where objects of a kind live, and which of them the operator looks at."""
+
+    plural: str
+    prefix: str
+    """Path of the API group and version."""
+    selector: str | None = None
+    """Label selector of those that concern us; None = all."""
+
+
+PDFJOBS: Final = Kind(PDFJOB_PLURAL, f"/apis/{GROUP}/{VERSION}")
+PDFCHUNKS: Final = Kind(PDFCHUNK_PLURAL, f"/apis/{GROUP}/{VERSION}")
+JOBS: Final = Kind("jobs", "/apis/batch/v1", _MANAGED)
+PODS: Final = Kind("pods", "/api/v1", _MANAGED)
+KINDS: Final = (PDFJOBS, PDFCHUNKS, JOBS, PODS)
+
+
+class Cluster:
+    """Calls to the API server. Every method raises `KubernetesError`."""
+
+    def __init__(self, api: client.ApiClient, observe: Callable[[str, float], None] | None = None) -> None:
+        self._api = api
+        self._observe = observe
+
+    @classmethod
+    async def connect(cls, observe: Callable[[str, float], None] | None = None) -> Cluster:
+        """Use the pod's service account, or else the kubeconfig of the environment."""
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        configuration.connection_pool_maxsize = 32
+        configuration.retries = 0  # retries are the work queue's
+        return cls(client.ApiClient(configuration), observe)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._api.close()
+
+    async def list_all(self, kind: Kind, namespace: str | None, selector: str | None = None) -> tuple[list[Any], int]:
+        """List all objects of a kind, page by page; returns them and the resourceVersion of the list."""
+        items: list[Any] = []
+        version = 0
+        async for page in self._pages(kind, namespace, selector or kind.selector):
+            items += page["items"]
+            version = int(page["metadata"].get("resourceVersion") or 0)
+        return items, version
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """Read one object."""
+        return await self._call("GET", _path(kind, namespace, name))
+
+    async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object. Raises `AlreadyExistsError` when the name is taken."""
+        return await self._call("POST", _path(kind, namespace), body=body, query={"fieldManager": FIELD_MANAGER})
+
+    async def replace_status(
+        self, kind: Kind, namespace: str, name: str, resource_version: str, status: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Replace the whole status. Raises `ConflictError` unless the object is at ``resource_version``."""
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "add", "path": "/status", "value": dict(status)},
+        ]
+        path = _path(kind, namespace, name) + "/status"
+        return await self._call("PATCH", path, body=patch, content_type=_JSON_PATCH, query=_manager())
+
+    async def set_finalizers(
+        self, kind: Kind, namespace: str, name: str, resource_version: str, finalizers: list[str]
+    ) -> dict[str, Any]:
+        """Replace the finalizers. Raises `ConflictError` unless the object is at ``resource_version``."""
+        body = {"metadata": {"resourceVersion": resource_version, "finalizers": finalizers}}
+        path = _path(kind, namespace, name)
+        return await self._call("PATCH", path, body=body, content_type=_MERGE_PATCH, query=_manager())
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, *, grace_seconds: int | None = None
+    ) -> None:
+        """Delete the object with this UID, its dependents in the background. One that is gone is no error."""
+        body: dict[str, Any] = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        try:
+            await self._call("DELETE", _path(kind, namespace, name), body=body)
+        except (NotFoundError, ConflictError):  # gone, or another object of that name: not the one that was meant
+            return
+
+    async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Record an Event."""
+        await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=body, query=_manager())
+
+    async def openapi(self) -> dict[str, Any]:
+        """Read the schemas of our group as the API server has them."""
+        return await self._call("GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")
+
+    async def ready(self) -> None:
+        """Ask the API server for its version; any service account may."""
+        await self._call("GET", "/version")
+
+    async def _pages(self, kind: Kind, namespace: str | None, selector: str | None) -> AsyncIterator[dict[str, Any]]:
+        token = ""
+        while True:
+            query = {"limit": str(_PAGE)}
+            if selector:
+                query["labelSelector"] = selector
+            if token:
+                query["continue"] = token
+            page = await self._call("GET", _path(kind, namespace), query=query)
+            yield page
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        began = perf_counter()
+        try:
+            request = await self._api.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
+            data = await response.read()
+        except client.ApiException as error:
+            raise _converted(error.status, str(error.reason), error.body, method, path) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"{method} {path}: {type(error).__name__}: {error}") from error
+        finally:
+            if self._observe is not None:
+                self._observe(method, perf_counter() - began)
+        if response.status >= 400:
+            raise _converted(response.status, str(response.reason), data, method, path)
+        answer: dict[str, Any] = json.loads(data)
+        return answer
+
+
+def _manager() -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER}
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    where = f"{kind.prefix}/namespaces/{namespace}/{kind.plural}" if namespace else f"{kind.prefix}/{kind.plural}"
+    return f"{where}/{name}" if name else where
+
+
+def _converted(status: int | None, reason: str, body: bytes | str | None, method: str, path: str) -> KubernetesError:
+    """Turn an answer of the API server into our error, with the server's own words."""
+    try:
+        answer = json.loads(body or "{}")
+    except ValueError:
+        answer = {}
+    text = f"{method} {path}: {answer.get('message') or reason or status}"
+    match status:
+        case 404:
+            return NotFoundError(text)
+        case 409 if answer.get("reason") == "AlreadyExists":
+            return AlreadyExistsError(text)
+        case 409:
+            return ConflictError(text)
+        case 403 | 401:
+            return ForbiddenError(text)
+        # A JSON patch whose test fails is answered with 422 and the word of the patch library.
+        case 422 if "testing path" in text or "test failed" in text.lower():
+            return ConflictError(text)
+        case 400 | 413 | 415 | 422:
+            return InvalidError(text)
+    return UnavailableError(text)
