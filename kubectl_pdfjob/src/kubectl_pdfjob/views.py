@@ -1,0 +1,173 @@
+"""Views of jobs and chunks: from models to tables and lines. Nothing here reads a clock, a cluster or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, CodeRule, JobCode
+from pdfjob_api.meta import Condition
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob
+
+from .formats import NONE, ago, duration, parse_time
+
+__all__ = [
+    "chunk_table",
+    "condition",
+    "failure",
+    "is_finished",
+    "is_succeeded",
+    "job_line",
+    "job_table",
+    "new_table",
+    "phase_text",
+    "step_text",
+]
+
+_STYLES: Final = {
+    JobPhase.SUCCEEDED.value: "green",
+    JobPhase.FAILED.value: "red",
+    JobPhase.RUNNING.value: "cyan",
+    ChunkPhase.RETRY_SCHEDULED.value: "yellow",
+    ChunkPhase.CANCELLED.value: "dim",
+}
+_PROCESSING: Final = "Processing chunk"
+
+
+def condition(job: PdfJob, kind: JobCondition) -> Condition | None:
+    """Return a condition of a job; None when it has not been set."""
+    return next((item for item in job.status.conditions if item.type == kind), None)
+
+
+def is_finished(job: PdfJob) -> bool:
+    """Whether the job has ended, well or badly."""
+    found = condition(job, JobCondition.FINISHED)
+    return found is not None and found.status == "True"
+
+
+def is_succeeded(job: PdfJob) -> bool:
+    """Whether the job has ended well."""
+    found = condition(job, JobCondition.SUCCEEDED)
+    return found is not None and found.status == "True"
+
+
+def step_text(job: PdfJob) -> str:
+    """Return what is being done: ``Processing chunk 5/10 (50%)``, with the plain ratio of chunks succeeded."""
+    step = job.status.current_step or ("" if is_finished(job) else "Waiting for the operator")
+    if step.startswith(_PROCESSING) and job.status.summary:
+        return f"{step} ({job.status.summary.progress})"
+    return step
+
+
+def phase_text(phase: str) -> Text:
+    """Return a phase in its colour."""
+    return Text(phase, style=_STYLES.get(phase, ""), no_wrap=True)
+
+
+def new_table(*columns: str, last_folds: bool = True) -> Table:
+    """Return an empty table in the manner of ``kubectl get``; only its last column may be wrapped."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    for column in columns:
+        folds = last_folds and column == columns[-1]
+        table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
+    return table
+
+
+def job_table(jobs: Iterable[PdfJob], now: datetime) -> Table:
+    """Return the table of all jobs, the newest first."""
+    table = new_table("NAME", "PHASE", "PROGRESS", "CHUNKS", "FAILED", "AGE", "STEP")
+    for job in sorted(jobs, key=lambda item: (item.metadata.creation_timestamp, item.metadata.name), reverse=True):
+        status = job.status
+        table.add_row(
+            job.metadata.name,
+            phase_text(status.phase),
+            status.summary.progress if status.summary else NONE,
+            status.summary.chunks if status.summary else NONE,
+            str(status.chunks.failed) if status.chunks else NONE,
+            ago(job.metadata.creation_timestamp, now),
+            status.current_step or NONE,
+        )
+    return table
+
+
+def job_line(job: PdfJob) -> str:
+    """Return one line on where a job stands, for logs and pipes."""
+    step = step_text(job)
+    return f"{job.metadata.name}  {job.status.phase}  {job.status.progress_percent}%" + (f"  {step}" if step else "")
+
+
+def chunk_table(chunks: Sequence[PdfChunk], now: datetime) -> Table:
+    """Return the table of the chunks of a job, in page order."""
+    table = new_table("CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", "TOOK", "AGE", "ERROR")
+    for chunk in chunks:
+        status = chunk.status
+        table.add_row(
+            str(chunk.spec.index),
+            pages(chunk),
+            phase_text(status.phase),
+            f"{status.attempts}",
+            str(status.result.sentences) if status.result else NONE,
+            took(chunk, now),
+            ago(status.updated_at or chunk.metadata.creation_timestamp, now),
+            error_text(chunk, now) or NONE,
+        )
+    return table
+
+
+def pages(chunk: PdfChunk) -> str:
+    """Return the pages a chunk owns."""
+    return f"{chunk.spec.start_page}-{chunk.spec.end_page}"
+
+
+def took(chunk: PdfChunk, now: datetime) -> str:
+    """Return how long the last start of a chunk took, or has taken so far."""
+    started = parse_time(chunk.status.started_at)
+    if started is None:
+        return NONE
+    if chunk.status.phase is ChunkPhase.RUNNING:
+        return duration((now - started).total_seconds())
+    ended = parse_time(chunk.status.processed_at)
+    return duration((ended - started).total_seconds()) if ended else NONE
+
+
+def error_text(chunk: PdfChunk, now: datetime) -> str:
+    """Return why a chunk failed and when it starts again; empty when neither applies."""
+    status = chunk.status
+    if status.phase is ChunkPhase.SUCCEEDED or status.last_error is None:
+        return ""
+    text = f"{status.last_error.code}: {status.last_error.message}"
+    due = parse_time(status.next_retry_time)
+    if status.phase is ChunkPhase.RETRY_SCHEDULED and due:
+        text += f" (again in {duration((due - now).total_seconds())})"
+    return text
+
+
+def failure(job: PdfJob) -> tuple[str, str | None]:
+    """Return why a job failed, in one line with reason and message, and what to do about it."""
+    summary = condition(job, JobCondition.SUCCEEDED)
+    steps = [JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED]
+    broken = next((item for kind in steps if (item := condition(job, kind)) and item.status == "False"), None)
+    reasons = [item.reason for item in (summary, broken) if item]
+    message = next((item.message for item in (broken, summary) if item and item.message), "")
+    if not message and job.status.last_error:
+        message = job.status.last_error.message
+    reason = "/".join(reason for reason, _ in groupby(reasons)) or "unknown reason"
+    rule = _rule(job.status.last_error.code) if job.status.last_error else None
+    hint = rule.advice.replace("NAME", job.metadata.name) if rule else None
+    text = f'pdfjob "{job.metadata.name}" failed: {reason}'
+    return (f"{text}: {message}" if message else text), hint
+
+
+def _rule(code: str) -> CodeRule | None:
+    if code in JobCode.__members__:
+        return JOB_CODES[JobCode(code)]
+    if code in ChunkCode.__members__:
+        return CHUNK_CODES[ChunkCode(code)]
+    return None
