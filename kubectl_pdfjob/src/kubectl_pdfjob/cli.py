@@ -246,7 +246,8 @@ def chunks_verb(
 def _connect(
     namespace: str | None, context: str | None, kubeconfig: Path | None, install_namespace: str | None = None
 ) -> Cluster:
-    from .cluster import Cluster, ClusterOptions
+    from .cluster import Cluster
+    from .kubeconfig import ClusterOptions
 
     return Cluster.connect(ClusterOptions(kubeconfig, context, namespace, install_namespace))
 

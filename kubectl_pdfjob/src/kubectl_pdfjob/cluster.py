@@ -8,17 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import urllib3
-import yaml
-from kubernetes import client, config
+from kubernetes import client
 from pydantic import ValidationError
 
 from pdfjob_api import names
@@ -29,8 +25,9 @@ from pdfjob_api.pdfjob import PdfJob
 from .errors import ClusterError, NameTakenError, UsageError
 from .following import Change, Snapshot
 from .installation import CONFIG_MAP, DEFAULT_NAMESPACE, LABEL_SELECTOR, Installation
+from .kubeconfig import ClusterOptions, load
 
-__all__ = ["Cluster", "ClusterOptions"]
+__all__ = ["Cluster"]
 
 _PAGE: Final = 500
 """Objects per LIST request, as kubectl does."""
@@ -40,20 +37,12 @@ _WATCH_SECONDS: Final = 240
 """The server ends a watch after so long, and it is taken up where it ended."""
 _RECONNECT_SECONDS: Final = 60.0
 """A watch that lost its connection tries so long to get it back."""
+_GONE: Final = 410
+"""The resource version of a watch is too old; list again."""
 _MANAGER: Final = "kubectl-pdfjob"
 
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=Model)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterOptions:
-    """Which cluster and namespace the user means; None = what kubectl would take."""
-
-    kubeconfig: Path | None = None
-    context: str | None = None
-    namespace: str | None = None
-    install_namespace: str | None = None
 
 
 class _RefusedError(Exception):
@@ -68,22 +57,16 @@ class _RefusedError(Exception):
         self.passing = code == 429 or code >= 500
 
 
-class _ExpiredError(Exception):
-    """The resource version of a watch is too old; list again."""
-
-
 class Cluster:
     """One cluster, one namespace, with the rights of the user."""
 
-    def __init__(
-        self, api: client.ApiClient, *, namespace: str, default_namespace: str, options: ClusterOptions
-    ) -> None:
+    def __init__(self, api: client.ApiClient, options: ClusterOptions, *, default_namespace: str) -> None:
         self._custom = client.CustomObjectsApi(api)
         self._core = client.CoreV1Api(api)
         self._host = api.configuration.host
         self._options = options
         self._default_namespace = default_namespace
-        self.namespace = namespace
+        self.namespace = options.namespace or default_namespace
 
     @classmethod
     def connect(cls, options: ClusterOptions) -> Cluster:
@@ -94,18 +77,10 @@ class Cluster:
         ClusterError
             When there is no usable kubeconfig, or the context does not exist.
         """
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        settings = client.Configuration()
-        try:
-            default = _load(options, settings)
-        except config.ConfigException as error:
-            raise ClusterError(
-                f"no usable kubeconfig: {error}", hint="name one with --kubeconfig or KUBECONFIG, or set a --context"
-            ) from error
-        except (OSError, yaml.YAMLError) as error:
-            raise ClusterError(f"the kubeconfig cannot be read: {error}") from error
+        settings, default = load(options)
         settings.retries = urllib3.Retry(total=2, backoff_factor=0.2, raise_on_status=False)
-        return cls(client.ApiClient(settings), options.namespace or default, default, options)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        return cls(client.ApiClient(settings), options, default_namespace=default)
 
     def kubectl(self, *arguments: str) -> list[str]:
         """Return a kubectl command line for the same cluster."""
@@ -233,9 +208,10 @@ class Cluster:
                     if kind != "BOOKMARK":
                         yield Change(parse(item), kind == "DELETED")
                 lost_since = None
-            except _ExpiredError:
-                version = None
             except (_RefusedError, urllib3.exceptions.HTTPError) as error:
+                if isinstance(error, _RefusedError) and error.code == _GONE:
+                    version = None
+                    continue
                 if isinstance(error, _RefusedError) and not error.passing:
                     raise self._explained("watch", error) from error
                 now = time.monotonic()
@@ -250,24 +226,19 @@ class Cluster:
         seconds = _WATCH_SECONDS
         if deadline is not None:
             seconds = min(seconds, max(1, int(deadline - time.monotonic()) + 1))
-        response = call(
+        response = _send(
+            call,
             watch=True,
             resource_version=version,
             allow_watch_bookmarks=True,
             timeout_seconds=seconds,
-            _preload_content=False,
             _request_timeout=(_CONNECT_SECONDS, seconds + _CONNECT_SECONDS),
         )
         try:
-            if response.status == 410:
-                raise _ExpiredError
-            if response.status >= 400:
-                raise _refusal(response)
             for line in response:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    error = _RefusedError(int(event["object"].get("code", 500)), event["object"])
-                    raise _ExpiredError if error.code == 410 else error
+                    raise _RefusedError(int(event["object"].get("code", 500)), event["object"])
                 yield event["type"], event["object"]
         finally:
             response.close()
@@ -311,11 +282,7 @@ class Cluster:
             more = {"_continue": token}
 
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str, Any]:
-        response = function(
-            *arguments, **options, _preload_content=False, _request_timeout=(_CONNECT_SECONDS, _READ_SECONDS)
-        )
-        if response.status >= 400:
-            raise _refusal(response)
+        response = _send(function, *arguments, **options, _request_timeout=(_CONNECT_SECONDS, _READ_SECONDS))
         answer: dict[str, Any] = json.loads(response.data)
         return answer
 
@@ -364,27 +331,19 @@ class Cluster:
         return ClusterError(f"cannot {doing}: {error.message}")
 
 
-def _load(options: ClusterOptions, settings: client.Configuration) -> str:
-    """Load the kubeconfig into ``settings`` and return the namespace of the context."""
-    path = str(options.kubeconfig) if options.kubeconfig else os.environ.get("KUBECONFIG") or None
-    token = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    if path is None and not Path("~/.kube/config").expanduser().exists() and token.exists():
-        config.load_incluster_config(client_configuration=settings)
-        return token.read_text().strip()
-    config.load_kube_config(config_file=path, context=options.context, client_configuration=settings)
-    contexts, active = config.list_kube_config_contexts(config_file=path)
-    if options.context:
-        active = next(entry for entry in contexts if entry["name"] == options.context)
-    return str((active.get("context") or {}).get("namespace") or "default")
-
-
-def _refusal(response: Any) -> _RefusedError:
-    """Read the ``Status`` object of an answer of 400 and above; a proxy in between may send something else."""
+def _send(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Send a request of the client and return the answer unread, as JSON is parsed here and not by the client."""
     try:
-        status = json.loads(response.data)
-    except ValueError:
-        status = {}
-    return _RefusedError(response.status, status if isinstance(status, dict) else {})
+        return function(*arguments, **options, _preload_content=False)
+    except client.ApiException as error:
+        if not error.status:
+            raise
+        try:
+            status = json.loads(error.body or "")
+        except ValueError:
+            # A proxy in between may send something else than a Status object.
+            status = {}
+        raise _RefusedError(error.status, status if isinstance(status, dict) else {}) from error
 
 
 def _parse(model: type[_M], item: dict[str, Any]) -> _M:

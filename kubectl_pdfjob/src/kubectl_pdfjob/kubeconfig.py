@@ -1,0 +1,59 @@
+"""Which cluster and namespace the user means, found the way kubectl finds them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+from kubernetes import client, config
+
+from .errors import ClusterError
+
+__all__ = ["ClusterOptions", "load"]
+
+_POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Exists inside a pod only."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Which cluster and namespace the user means; None = what kubectl would take."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
+    install_namespace: str | None = None
+
+
+def load(options: ClusterOptions) -> tuple[client.Configuration, str]:
+    """Return the settings of the client and the namespace of the context; no request is made.
+
+    Raises
+    ------
+    ClusterError
+        When there is no usable kubeconfig, or the context does not exist.
+    """
+    settings = client.Configuration()
+    try:
+        return settings, _load(options, settings)
+    except config.ConfigException as error:
+        raise ClusterError(
+            f"no usable kubeconfig: {error}", hint="name one with --kubeconfig or KUBECONFIG, or choose a --context"
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise ClusterError(f"the kubeconfig cannot be read: {error}") from error
+
+
+def _load(options: ClusterOptions, settings: client.Configuration) -> str:
+    path = str(options.kubeconfig) if options.kubeconfig else os.environ.get("KUBECONFIG") or None
+    if path is None and not Path("~/.kube/config").expanduser().exists() and _POD_NAMESPACE.exists():
+        config.load_incluster_config(client_configuration=settings)
+        return _POD_NAMESPACE.read_text().strip()
+    config.load_kube_config(config_file=path, context=options.context, client_configuration=settings)
+    contexts, active = config.list_kube_config_contexts(config_file=path)
+    if options.context:
+        active = next(entry for entry in contexts if entry["name"] == options.context)
+    return str((active.get("context") or {}).get("namespace") or "default")
