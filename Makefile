@@ -33,4 +33,60 @@ $(VENV)/.synced: requirements.lock $(foreach m,$(MEMBERS),$(m)/pyproject.toml) |
 
 venv: $(VENV)/.synced ## make the Python environment in .venv
 
-.PHONY: help lock venv
+DEVCLUSTER := $(PY) -m devcluster
+CHECKED := api operator chunk_runner kubectl_pdfjob devcluster tests bench
+
+demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=file.pdf LANGUAGE=fr for your own)
+	@start=$$SECONDS; \
+	$(DEVCLUSTER) up && $(DEVCLUSTER) install && \
+	pdf="$${PDF:-$$($(PY) -m tests.support.corpora debian-reference-fr)}" && \
+	$(DEVCLUSTER) demo "$$pdf" --language $${LANGUAGE:-fr} && \
+	echo "==> demo finished in $$((SECONDS - start)) s"
+
+test: lint unit integration e2e ## run everything: lint, unit tests, tests on a real cluster
+
+unit: venv ## run what needs no cluster, under a minute
+	@$(PY) -m pytest tests/unit -q -n 2
+
+integration: cluster
+	@$(PY) -m pytest tests/integration -q
+
+e2e: cluster
+	@$(PY) -m pytest tests/e2e -q
+
+lint: venv ## check style, types and generated files
+	@echo "==> ruff, mypy"
+	@$(VENV)/bin/ruff check --output-format=concise .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+generate: venv ## make CRDs, plain manifests and API reference again
+	@$(PY) -m pdfjob_api.crd manifests/crds
+	@$(PY) -m pdfjob_api.reference
+
+cluster: venv ## bring the development cluster up (CLUSTER=current: use your own kubectl context)
+	@$(DEVCLUSTER) up
+
+images: venv ## build the images, if need be, and give them to the cluster
+	@$(DEVCLUSTER) images
+
+install: cluster ## install pdfjob on the cluster
+	@$(DEVCLUSTER) install
+
+uninstall: venv ## take pdfjob off the cluster
+	@$(DEVCLUSTER) uninstall
+
+kubeconfig: venv ## print the path of the cluster's kubeconfig
+	@$(DEVCLUSTER) kubeconfig
+
+env: venv ## print shell lines for kubectl and the plugin: eval "$$(make -s env)"
+	@$(DEVCLUSTER) env
+	@echo 'export PATH=$(CURDIR)/$(VENV)/bin:"$$PATH"'
+
+down: venv ## end the development cluster
+	@$(DEVCLUSTER) down
+
+bench: venv ## run the benchmarks (NAME=overhead for one)
+	@for name in $${NAME:-split runner overhead}; do $(PY) -m bench.$$name || exit 1; done
+
+.PHONY: help lock venv demo test unit integration e2e lint generate cluster images install uninstall kubeconfig env down bench

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from . import current
+from . import current, product
 from .cluster import Cluster
 from .errors import DevclusterError
 from .gobuild import ensure_built, link_tools, tool_programs
@@ -100,15 +100,40 @@ def images(
     test_images: Annotated[bool, typer.Option(help="Also the image with a shell and curl.")] = False,
 ) -> None:
     """Build the product's images if their sources changed, give them to the cluster, print them as JSON."""
-    paths = Paths.from_environment()
-    repository = find_repository(Path.cwd())
-    if cluster is Kind.CURRENT:
-        built = current.build_images(paths, repository)
-    else:
-        _require_local()
-        with exclusive(paths, "images", _WAITING):
-            built = LocalImages(paths, repository).ensure(with_test_images=test_images)
-    print(json.dumps(built, indent=1))
+    print(json.dumps(_ensure_images(cluster, test_images=test_images), indent=1))
+
+
+@app.command()
+def install(
+    cluster: ClusterOption = Kind.LOCAL,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Further chart value, key=value; may be repeated.")
+    ] = None,
+) -> None:
+    """Build the images if need be and install the Helm chart, with settings for a small cluster."""
+    built = _ensure_images(cluster, test_images=False)
+    settings = list(setting or [])
+    if cluster is Kind.LOCAL:  # one node, no storage class
+        settings = ["maxConcurrentChunks=4", "s3.embedded.persistence.enabled=false", *settings]
+    chart = find_repository(Path.cwd()) / "charts" / "pdfjob"
+    product.install(_environment(cluster), chart, built, settings)
+
+
+@app.command()
+def uninstall(cluster: ClusterOption = Kind.LOCAL) -> None:
+    """Take pdfjob off the cluster; nothing is left but the cluster."""
+    product.uninstall(_environment(cluster))
+
+
+@app.command()
+def demo(
+    document: Annotated[Path, typer.Argument(help="The PDF.", exists=True, dir_okay=False)],
+    language: Annotated[str, typer.Option(help="Its language.")] = "fr",
+    cluster: ClusterOption = Kind.LOCAL,
+) -> None:
+    """Submit a document and show it go through the cluster."""
+    plugin = Path(sys.executable).with_name("kubectl-pdfjob")
+    product.demo(_environment(cluster), plugin, document, language)
 
 
 @app.command()
@@ -144,14 +169,47 @@ def env(cluster: ClusterOption = Kind.LOCAL) -> None:
             print(f'export {name}="${{{name}:+${name},}}{NODE_ADDRESS}"')
 
 
-def _require_local() -> None:
-    if sys.platform != "linux":
-        raise DevclusterError("The local cluster runs on Linux. Use a cluster you have: CLUSTER=current.")
-    if os.geteuid() != 0:
-        raise DevclusterError(
+def _environment(cluster: Kind) -> dict[str, str]:
+    """Return the environment that points kubectl and helm at the cluster."""
+    if cluster is Kind.CURRENT:
+        return dict(os.environ)
+    paths = Paths.from_environment()
+    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), NODE_ADDRESS)))
+    return {
+        **os.environ,
+        "KUBECONFIG": str(paths.kubeconfig),
+        "PATH": f"{paths.tools}{os.pathsep}{os.environ['PATH']}",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }
+
+
+def _ensure_images(cluster: Kind, *, test_images: bool) -> dict[str, str]:
+    paths = Paths.from_environment()
+    repository = find_repository(Path.cwd())
+    if cluster is Kind.CURRENT:
+        return current.build_images(paths, repository)
+    _require_local()
+    with exclusive(paths, "images", _WAITING):
+        return LocalImages(paths, repository).ensure(with_test_images=test_images)
+
+
+def local_obstacle(platform: str, user_id: int) -> str | None:
+    """Say why the local cluster cannot run here at all, or return None."""
+    if platform != "linux":
+        return "The local cluster runs on Linux. Use a cluster you have: CLUSTER=current."
+    if user_id != 0:
+        return (
             "The local cluster needs root: it makes network interfaces, mounts and control groups. "
             "Run the same command as root (sudo -E), or use a cluster you have: CLUSTER=current."
         )
+    return None
+
+
+def _require_local() -> None:
+    obstacle = local_obstacle(sys.platform, os.geteuid())
+    if obstacle:
+        raise DevclusterError(obstacle)
 
 
 def main() -> None:
