@@ -6,6 +6,7 @@ boto3 runs in threads of a bounded pool, so that the event loop is never blocked
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -175,23 +176,30 @@ class ObjectStore:
         await self._read(self.bucket, key, max_bytes, lambda read: read(pieces.extend))
         return bytes(pieces)
 
-    async def download(self, key: str, path: Path, *, max_bytes: int, bucket: str | None = None) -> None:
-        """Stream an object to a file; a partial file is removed.
+    async def download(self, key: str, path: Path, *, max_bytes: int, bucket: str | None = None) -> str:
+        """Stream an object to a file and return its SHA-256 in hex; a partial file is removed.
 
         Raises
         ------
         ObjectNotFound, ObjectTooLarge
         """
+        digest = hashlib.sha256()
 
         def to_file(read: _Read) -> None:
             try:
                 with path.open("wb") as file:
-                    read(file.write)
+
+                    def keep(piece: bytes) -> None:
+                        digest.update(piece)
+                        file.write(piece)
+
+                    read(keep)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
 
         await self._read(bucket or self.bucket, key, max_bytes, to_file)
+        return digest.hexdigest()
 
     async def put(
         self,
