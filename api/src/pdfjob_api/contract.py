@@ -29,6 +29,8 @@ ENV_RESULT_URL: Final = "PDFJOB_RESULT_URL"
 """PUT once, with the header ``If-None-Match: *``; 412 means that it is already stored."""
 
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
+ENV_TERMINATION_LOG: Final = "PDFJOB_TERMINATION_LOG"
+"""Where the termination message goes instead of `TERMINATION_MESSAGE_PATH`, outside a cluster."""
 MAX_TERMINATION_MESSAGE: Final = 3072
 """Bytes; Kubernetes cuts at 4096."""
 MAX_RESULT_BYTES: Final = 256 * 1024 * 1024
@@ -74,6 +76,8 @@ class Task(Model):
     processor: Processor
     soft_timeout_seconds: int = Field(ge=1)
     """After this many seconds the runner saves its checkpoint and exits with 76."""
+    grace_seconds: int = Field(default=30, ge=1)
+    """``terminationGracePeriodSeconds`` of the pod: time to finish the item in hand and save after SIGTERM."""
 
 
 class Record(Model):

@@ -1,0 +1,18 @@
+"""How a start ends when it does not end well."""
+
+from __future__ import annotations
+
+from pdfjob_api.errors import EXIT_CODE_ERRORS, ChunkCode, ExitCode
+
+
+class RunnerError(Exception):
+    """The start ends with an exit code of the contract. The message is for users and holds no URL."""
+
+    def __init__(self, exit_code: ExitCode, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    @property
+    def code(self) -> ChunkCode | None:
+        """Error code that belongs to the exit code; none when the chunk did not fail."""
+        return EXIT_CODE_ERRORS.get(self.exit_code)

@@ -1,0 +1,160 @@
+"""The chunk PDF, read with PDFium: the only module that knows it.
+
+PDFium has one user per process and no threads: everything here is called from the main thread.
+"""
+
+from __future__ import annotations
+
+import math
+from ctypes import c_double
+from pathlib import Path
+from typing import Any
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from pdfjob_api.errors import ExitCode
+
+from .failures import RunnerError
+from .text.layout import Line
+from .text.repair import clean
+
+
+class UnreadablePageError(Exception):
+    """PDFium cannot load a page or its text."""
+
+
+class ChunkPdf:
+    """An open chunk PDF.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    pages
+        How many pages it must have, context pages included.
+
+    Raises
+    ------
+    RunnerError
+        `ExitCode.INVALID_PDF` when it cannot be opened or has another number of pages.
+    """
+
+    def __init__(self, path: Path, *, pages: int) -> None:
+        try:
+            self._document = pypdfium2.PdfDocument(path)
+        except pypdfium2.PdfiumError as error:
+            raise RunnerError(ExitCode.INVALID_PDF, f"Invalid format: the chunk cannot be opened ({error})") from error
+        if len(self._document) != pages:
+            found = len(self._document)
+            self._document.close()
+            raise RunnerError(
+                ExitCode.INVALID_PDF, f"Invalid format: the chunk has {found} pages, the task says {pages}"
+            )
+
+    def lines(self, index: int) -> list[Line]:
+        """Return the lines of a page in reading order, characters cleaned.
+
+        Parameters
+        ----------
+        index
+            0-based position in the chunk PDF.
+
+        Raises
+        ------
+        UnreadablePageError
+            When PDFium cannot load the page.
+        """
+        try:
+            page = self._document[index]
+            try:
+                text_page = page.get_textpage()
+                try:
+                    return _lines(text_page)
+                finally:
+                    text_page.close()
+            finally:
+                page.close()
+        except pypdfium2.PdfiumError as error:
+            raise UnreadablePageError(str(error)) from error
+
+    def close(self) -> None:
+        """Release the file."""
+        self._document.close()
+
+
+def _lines(text_page: Any) -> list[Line]:
+    text = text_page.get_text_range()
+    glyphs = _Glyphs(text_page, text)
+    spans = []
+    start = 0
+    for part in text.split("\r\n"):
+        if part.strip():
+            first, last = start + len(part) - len(part.lstrip()), start + len(part.rstrip()) - 1
+            middle = (first + last) // 2
+            # PDFium adds spaces of its own, which have no size; behind each stands a letter.
+            spans.append((first, middle + (text[middle] == " "), last, part))
+        start += len(part) + 2
+    across, along = glyphs.direction([(first, last) for first, _, last, _ in spans])
+    lines = []
+    for first, middle, last, part in spans:
+        left = glyphs.origin(first)
+        right = glyphs.origin(last)
+        cleaned = clean(part).strip()
+        if cleaned:
+            lines.append(
+                Line(
+                    text=cleaned,
+                    left=left[0] * along + left[1] * across,
+                    right=right[0] * along + right[1] * across,
+                    first_base=left[1] * along - left[0] * across,
+                    last_base=right[1] * along - right[0] * across,
+                    size=glyphs.size(middle),
+                )
+            )
+    return lines
+
+
+class _Glyphs:
+    """Where the characters of a text page stand. Raw calls: a page costs four for each line."""
+
+    def __init__(self, text_page: Any, text: str) -> None:
+        self._page = text_page.raw
+        self._x = c_double()
+        self._y = c_double()
+        self._matrix = pdfium.FS_MATRIX()
+        # Where PDFium left characters out of the text, positions must be asked for; that is rare.
+        self._shifted = text_page.count_chars() != len(text)
+
+    def origin(self, position: int) -> tuple[float, float]:
+        """Origin of a character in points, x to the right and y upwards."""
+        if not pdfium.FPDFText_GetCharOrigin(self._page, self._index(position), self._x, self._y):
+            return 0.0, 0.0
+        return self._x.value, self._y.value
+
+    def size(self, position: int) -> float:
+        """Size of a character in points, as it is drawn."""
+        index = self._index(position)
+        size = float(pdfium.FPDFText_GetFontSize(self._page, index))
+        # Some producers set letters of size 1 and scale them.
+        if pdfium.FPDFText_GetMatrix(self._page, index, self._matrix):
+            size *= math.hypot(self._matrix.c, self._matrix.d)
+        return size
+
+    def direction(self, spans: list[tuple[int, int]]) -> tuple[float, float]:
+        """Return sine and cosine of the direction in which the page is read; turned tables are common."""
+        x = y = 0.0
+        for first, last in spans[:: max(1, len(spans) // 8)]:
+            # The first letters only: PDFium joins two lines at a hyphen.
+            start, end = self.origin(first), self.origin(min(last, first + 8))
+            x += end[0] - start[0]
+            y += end[1] - start[1]
+        length = math.hypot(x, y)
+        if length == 0 or abs(y) < 0.05 * abs(x):
+            return (0.0, 1.0) if x >= 0 else (0.0, -1.0)
+        return y / length, x / length
+
+    def _index(self, position: int) -> int:
+        if not self._shifted:
+            return position
+        return int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, position))
