@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a program, not a module of a package
 """Write ``manifests/pdfjob.yaml``, the install for a plain ``kubectl apply -f``: the chart, rendered by helm.
 
-    python manifests/render.py [FILE]      helm from PATH
+    python manifests/render.py [FILE]
 
 Hooks are left out: without Helm, the order of an uninstall is the user's (see the head of the file). So is the Secret
 of the embedded S3 server: a password that is printed in a repository is none.
@@ -10,10 +10,15 @@ of the embedded S3 server: a password that is printed in a repository is none.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+from devcluster.gobuild import binary, ensure_built, is_built
+from devcluster.paths import Paths
+from devcluster.versions import HELM
 
 HERE: Final = Path(__file__).parent
 CHART: Final = HERE.parent / "charts" / "pdfjob"
@@ -42,9 +47,19 @@ _HEAD: Final = f"""\
 """
 
 
-def render(helm: str = "helm") -> str:
+def helm_program() -> str:
+    """Return the path of helm: devcluster's where it is built, else the one on PATH, else devcluster's, built now."""
+    paths = Paths.from_environment()
+    found = shutil.which("helm")
+    if found and not is_built(paths, HELM):
+        return found
+    ensure_built(paths, HELM)
+    return str(binary(paths, HELM))
+
+
+def render() -> str:
     """Return the text of the file."""
-    command = [helm, "template", "pdfjob", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
+    command = [helm_program(), "template", "pdfjob", str(CHART), "--namespace", NAMESPACE, "--no-hooks"]
     command += ["--kube-version", KUBE_VERSION]
     for setting in _SETTINGS:
         command += ["--set", setting]

@@ -132,7 +132,7 @@ class PdfChunk(Model):
                     "self.metadata.name.lastIndexOf('-c') + 2)) == self.spec.index"
                 ),
                 (
-                    "metadata.name must be the name of the PdfJob, -c and spec.index in five digits, e.g. novel-c00002: "
+                    "metadata.name must be the PdfJob's name, -c and spec.index in five digits, e.g. novel-c00002: "
                     "so there is one PdfChunk for each number"
                 ),
             )

@@ -287,10 +287,7 @@ class PdfJobSpec(Model):
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
             (
                 "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
-                (
-                    "spec.runner.image is for the standard runner; with processor.custom only spec.processor.custom.image "
-                    "may be set"
-                ),
+                ("spec.runner.image is for the standard runner; with processor.custom set only may be set"),
             ),
         )
     )
