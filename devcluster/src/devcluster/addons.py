@@ -1,4 +1,4 @@
-"""What runs inside the cluster from the start: CoreDNS."""
+"""What is inside the cluster from the start: CoreDNS and a default StorageClass."""
 
 import hashlib
 from typing import Any
@@ -35,8 +35,44 @@ def manifests(coredns_image: str, servers: list[str]) -> str:
             "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
         },
     }
-    objects = [namespace, *_coredns(coredns_image, corefile(servers))]
+    objects = [namespace, *_coredns(coredns_image, corefile(servers)), *_storage()]
     return yaml.safe_dump_all(objects, sort_keys=False)
+
+
+def _storage() -> list[dict[str, Any]]:
+    """Return the default StorageClass and its provisioner's rights."""
+    name = {"name": "devcluster:volume-provisioner"}
+    return [
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {
+                "name": settings.STORAGE_CLASS,
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            },
+            "provisioner": settings.PROVISIONER,
+            "reclaimPolicy": "Delete",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": name,
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                # Kubernetes brings this role along for provisioners.
+                "name": "system:persistent-volume-provisioner",
+            },
+            "subjects": [
+                {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "User",
+                    "name": settings.PROVISIONER_USER,
+                }
+            ],
+        },
+    ]
 
 
 def _meta(**more: Any) -> dict[str, Any]:

@@ -55,6 +55,7 @@ LEAVES = (
     Leaf("controller-manager", "system:kube-controller-manager"),
     Leaf("scheduler", "system:kube-scheduler"),
     Leaf("proxy", "system:kube-proxy"),
+    Leaf("volume-provisioner", settings.PROVISIONER_USER),
     Leaf("kubelet", f"system:node:{settings.NODE_NAME}", "system:nodes"),
     Leaf(
         "kubelet-server",
@@ -69,7 +70,7 @@ LEAVES = (
     Leaf("front-proxy-client", "front-proxy-client", authority="front-proxy-ca"),
 )
 AUTHORITIES = ("ca", "etcd-ca", "front-proxy-ca")
-KUBECONFIGS = ("admin", "controller-manager", "scheduler", "proxy", "kubelet")
+KUBECONFIGS = ("admin", "controller-manager", "scheduler", "proxy", "volume-provisioner", "kubelet")
 
 
 def ensure_certificates(paths: Paths, now: dt.datetime | None = None) -> list[str]:

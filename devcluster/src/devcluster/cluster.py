@@ -30,9 +30,11 @@ PARTS = (
     "containerd",
     "kubelet",
     "kube-proxy",
+    "volume-provisioner",
 )
 """Every part, in the order of starting."""
 _STOP_ORDER = (
+    "volume-provisioner",
     "kubelet",
     "kube-proxy",
     "containerd",
@@ -215,35 +217,23 @@ class Cluster:
         cgroups.end_containers()
 
     def _start_parts(self) -> list[str]:
-        """Start what does not run as configured, and wait until each answers."""
+        """Start what does not run as configured, wait until each answers; return the names of the started."""
         paths, table = self._paths, self._table
-        started: list[str] = []
-
-        def start(part: Part) -> bool:
-            if table.is_current(part):
-                return False
-            table.stop(part.name)
-            ports.check_free(part.name)
-            self._ready_file.unlink(missing_ok=True)
-            table.start(part)
-            started.append(part.name)
-            return True
-
-        parts = [
-            controlplane.etcd(paths),
-            controlplane.api_server(paths),
-            node.containerd(paths),
+        servers = [controlplane.etcd(paths), controlplane.api_server(paths), node.containerd(paths)]
+        clients = [
             controlplane.controller_manager(paths),
             controlplane.scheduler(paths),
             node.kubelet(paths),
             node.kube_proxy(paths),
+            node.volume_provisioner(paths),
         ]
-        if all(table.is_current(part) for part in parts):
+        started = [part.name for part in (*servers, *clients) if not table.is_current(part)]
+        if not started:
             return []
-        etcd, api_server, containerd, *clients = parts
-        with step("starting etcd, API server and containerd"):
-            for part in (etcd, api_server, containerd):
-                start(part)
+        self._ready_file.unlink(missing_ok=True)
+        with step(f"starting {', '.join(started)}"):
+            self._start_pending(servers, started)
+            # The kubelet exits for good when containerd's socket is not there yet.
             table.wait_until("containerd", self._store.answers, 60, "answering on its socket")
             self._import_node_images()
             table.wait_until(
@@ -252,10 +242,15 @@ class Cluster:
                 90,
                 "becoming ready",
             )
-        with step("starting controller manager, scheduler, kubelet and kube-proxy"):
-            for part in clients:
-                start(part)
+            self._start_pending(clients, started)
         return started
+
+    def _start_pending(self, parts: list[Part], pending: list[str]) -> None:
+        for part in parts:
+            if part.name in pending:
+                self._table.stop(part.name)
+                ports.check_free(part.name)
+                self._table.start(part)
 
     def _import_node_images(self) -> None:
         there = self._store.references()
@@ -269,7 +264,7 @@ class Cluster:
         applied = self._paths.state / "addons.yaml"
         if self._ready_file.exists() and applied.exists() and applied.read_text() == rendered:
             return
-        with step("applying CoreDNS"):
+        with step("applying CoreDNS and the default StorageClass"):
             self._kubectl.run(
                 "apply",
                 "--server-side",

@@ -14,7 +14,7 @@ from .controlplane import write_if_changed
 from .gobuild import binary
 from .paths import Paths
 from .processes import Part
-from .versions import KUBERNETES
+from .versions import KUBERNETES, PROVISIONER
 
 _CAP_SYS_RESOURCE = 24
 _CNI_PROGRAMS = "/usr/lib/cni"
@@ -248,6 +248,22 @@ def kube_proxy(paths: Paths) -> Part:
             f"--config={paths.config / 'proxy.yaml'}",
         ),
         inputs=(paths.config / "proxy.yaml", kubeconfig_path(paths, "proxy")),
+    )
+
+
+def volume_provisioner(paths: Paths) -> Part:
+    """Return the part that makes a folder for every claim of the default StorageClass."""
+    config = kubeconfig_path(paths, "volume-provisioner")
+    return Part(
+        "volume-provisioner",
+        (
+            str(binary(paths, PROVISIONER)),
+            f"--kubeconfig={config}",
+            f"--name={settings.PROVISIONER}",
+            f"--root={paths.state / 'volumes'}",
+            f"--node={settings.NODE_NAME}",
+        ),
+        inputs=(config,),
     )
 
 

@@ -23,6 +23,10 @@ API_SERVER = f"https://{NODE_ADDRESS}:{API_PORT}"
 NAMESPACE = "devcluster"
 """Where the readiness probe's pod runs."""
 
+STORAGE_CLASS = "local-folder"
+PROVISIONER = "pdfjob.dev/local-folder"
+PROVISIONER_USER = "devcluster:volume-provisioner"
+
 CONTROLLER_QPS = 100
 """Requests a second of controller manager and scheduler (default 20 and 50): a Job's life takes
 several requests, and the default would be the bottleneck from about three Jobs a second."""

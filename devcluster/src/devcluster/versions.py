@@ -52,7 +52,7 @@ class Component:
         if not self.module:
             return "v0"
         text = (self.folder / "go.mod").read_text()
-        match = re.search(rf"^(?:require)?\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
+        match = re.search(rf"^(?:require\s)?\s*{re.escape(self.module)} (v\S+)", text, re.MULTILINE)
         if match is None:
             raise DevclusterError(f"{self.folder / 'go.mod'} does not require {self.module}.")
         return match.group(1)
@@ -130,8 +130,14 @@ HELM = Component(
 )
 NODE = Component(name="node", module="", packages=(".",))
 """Our own pause program and readiness probe."""
+PROVISIONER = Component(
+    name="provisioner",
+    module="sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
+    packages=(".",),
+)
+"""Our own volume provisioner, by the library that most provisioners use."""
 
-COMPONENTS = (NODE, KUBERNETES, ETCD, COREDNS, VERSITYGW, HELM)
+COMPONENTS = (NODE, KUBERNETES, ETCD, COREDNS, PROVISIONER, VERSITYGW, HELM)
 """Everything that is built, in that order."""
 
 APT_PACKAGES: dict[str, tuple[str, ...]] = {
