@@ -17,6 +17,8 @@ from .pdfjob import PdfJob
 from .schema import structural_schema
 
 _HEADER: Final = "# Generated from the models by `make generate`; edit api/src/pdfjob_api, not this file.\n"
+CATEGORY: Final = "pdf"
+"""``kubectl get pdf`` lists both kinds; a category named like a kind would never be looked at."""
 _WIDE: Final = 1
 """Printer columns of this priority show with ``-o wide`` only."""
 
@@ -87,7 +89,7 @@ PDFCHUNK: Final = Resource(
     model=PdfChunk,
     kind=PDFCHUNK_KIND,
     plural=PDFCHUNK_PLURAL,
-    short_name="pc",
+    short_name="pch",  # pc is PriorityClass
     columns=(
         Column("Phase", ".status.phase", "string", "State of the chunk."),
         Column("From", ".spec.startPage", "integer", "First page."),
@@ -126,7 +128,8 @@ def custom_resource_definition(resource: Resource) -> dict[str, Any]:
                 "plural": resource.plural,
                 "singular": resource.kind.lower(),
                 "shortNames": [resource.short_name],
-                "categories": ["pdfjob"],
+                # Not "pdfjob": kubectl would take `kubectl delete pdfjob NAME` for two resources.
+                "categories": ["pdf"],
             },
             "versions": [
                 {

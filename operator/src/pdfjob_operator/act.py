@@ -22,6 +22,7 @@ from .actions import (
     Action,
     AddFinalizer,
     CreateJob,
+    DeleteChunks,
     DeleteJob,
     DeletePod,
     ReadEnd,
@@ -118,6 +119,8 @@ class Actor:
                     self.work.start(job, memory, action.kind)
                 case StopWork():
                     await self.work.stop(memory)
+                case DeleteChunks():
+                    await self._delete_chunks(job)
                 case RestoreChunk():
                     await self._restore(job, memory, action.index)
                 case ReadEnd():
@@ -145,6 +148,12 @@ class Actor:
             await self._refresh(PDFJOBS, meta.namespace, meta.name)
             raise
         self.cache.apply(PDFJOBS.plural, raw)
+
+    async def _delete_chunks(self, job: PdfJob) -> None:
+        meta = job.metadata
+        await self.cluster.delete_all(PDFCHUNKS, meta.namespace, f"{LABEL_JOB_UID}={meta.uid}")
+        for chunk in self.cache.chunks(meta.uid).values():
+            self.cache.forget(PDFCHUNKS.plural, meta.uid, chunk.metadata.uid)
 
     async def _restore(self, job: PdfJob, memory: JobMemory, index: int) -> None:
         plan, manifest = memory.facts.plan, memory.facts.manifest

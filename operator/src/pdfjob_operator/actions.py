@@ -34,6 +34,11 @@ class StopWork:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteChunks:
+    """Delete all PdfChunks of the PdfJob at once: a new PdfJob of the same name must not meet them."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreChunk:
     """Make a PdfChunk again that the manifest lists and the cluster lacks."""
 
@@ -96,6 +101,7 @@ Action = (
     | RemoveFinalizer
     | StartWork
     | StopWork
+    | DeleteChunks
     | RestoreChunk
     | ReadEnd
     | ReadProgress

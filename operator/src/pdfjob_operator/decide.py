@@ -17,6 +17,7 @@ from .actions import (
     Action,
     AddFinalizer,
     Decision,
+    DeleteChunks,
     DeleteJob,
     DeletePod,
     RemoveFinalizer,
@@ -130,6 +131,8 @@ def _decide_deletion(obs: Observation, now: datetime) -> Decision:
     ]
     if actions or any(pod.live(now, stuck) for start in starts for pod in start.pods):
         return Decision(tuple(actions), None, float(stuck), 0)
+    if obs.chunks:
+        return Decision((DeleteChunks(),), None, None, 0)
     keep = obs.job.spec.deletion_policy is DeletionPolicy.RETAIN
     if keep or facts.cleaned:
         return Decision((RemoveFinalizer(),), None, None, 0)

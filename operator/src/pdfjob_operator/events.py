@@ -29,6 +29,8 @@ _TROUBLE: Final = frozenset(
         Reason.STORAGE_UNREACHABLE.value,
         Reason.STORAGE_ACCESS_DENIED.value,
         Reason.BUCKET_NOT_FOUND.value,
+        Reason.API_SERVER_UNAVAILABLE.value,
+        Reason.INTERNAL_ERROR.value,
         Reason.PAGES_LOST.value,
         Reason.FAILED.value,
     }

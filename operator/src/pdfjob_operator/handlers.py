@@ -7,6 +7,7 @@ in hand shall be finished first.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -92,6 +93,7 @@ class Watcher:
         def sink(plural: str, kind: str | None, raw: Mapping[str, Any]) -> None:
             self._loop.call_soon_threadsafe(self._sink, plural, kind, raw)
 
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it misses signals, which are ours
         try:
             asyncio.run(
                 kopf.operator(

@@ -6,9 +6,9 @@ PDFium, else by pypdf, and then read by pikepdf like any other document.
 What counts as damage was decided by measurement, on the PDFs that pypdf, pikepdf, ocrmypdf and pypdfium2 keep for
 their tests and on real manuals. Much of what qpdf warns about loses nothing: a cross-reference table that is off and
 was built anew, a wrong stream length, a missing /ID, bytes after the end. So a warning alone refuses no document.
-Damage is what loses content, or may: PDFium refuses the file, the two counts differ, a page's content is not there
-or does not decode, an object that a page needs is gone from a file whose table had to be rebuilt, or qpdf says that it
-met the end of the file inside an object or dropped something.
+Damage is what loses content, or may: PDFium refuses the file, the two counts differ, a page's content is no stream or
+does not decode, the file has no end, or qpdf says that it met the end inside an object or dropped something. A page
+that names content which does not exist is a blank page (ISO 32000-1, 7.3.10), and no damage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,9 +42,9 @@ _LOSS: Final = re.compile(
     re.IGNORECASE,
 )
 """Warnings of qpdf after which content is missing."""
-_REFERENCE: Final = re.compile(rb"(\d+) (\d+) R\b")
-_STRING: Final = re.compile(rb"\((?:\\.|[^\\()])*\)", re.DOTALL)
-_CONTENTS: Final = re.compile(rb"/Contents\b")
+_NO_END: Final = "can't find startxref"
+_END_ELSEWHERE: Final = "startxref was more than"
+"""Told besides when bytes follow the end, which is harmless."""
 
 DROPPED: Final = (
     *("/AA", "/Annots", "/B", "/DPart", "/Dur", "/LastModified", "/Metadata", "/PieceInfo", "/PresSteps"),
@@ -91,18 +91,18 @@ def inspect(path: Path, scratch: Path, *, strict: bool) -> Findings:
         InvalidFormat (under ``strict`` also for damage), Encrypted or EmptyPdf.
     """
     document = open_document(path, scratch)
-    damage = list(document.damage)
-    lost = set(document.lost_pages)
     with pikepdf.open(document.path) as pdf:
         told = [str(each) for each in pdf.get_warnings()]
-        lost.update(_pages_without_content(pdf))
+        unreadable, blank = _pages_without_content(pdf)
         told += [str(each) for each in pdf.get_warnings()]
-        if told:
-            missing = _missing_objects(pdf)
-            if missing:
-                damage.append(f"{missing} objects that its pages need are not in the file")
+    if any("bad_alloc" in each for each in told):
+        raise MemoryError
+    damage = list(document.damage)
+    lost = {*document.lost_pages, *unreadable}
     if lost:
         damage.append(f"no content can be read on page {page_list(sorted(lost))}")
+    if any(_NO_END in each for each in told) and not any(_END_ELSEWHERE in each for each in told):
+        damage.append("its end is missing, so it was not written or transferred completely")
     damage += [_plain(each, document.path) for each in told if _LOSS.search(each)]
     second = count_by_pdfium(path)
     if isinstance(second, int) and second != document.pages:
@@ -114,7 +114,8 @@ def inspect(path: Path, scratch: Path, *, strict: bool) -> Findings:
         raise TaskError(
             Reason.INVALID_FORMAT, f"Invalid format: the document is damaged: {'; '.join(found)}. Please {_REPAIR}"
         )
-    return Findings(document.pages, found, tuple(sorted(lost)))
+    # In a damaged document a page without content has more likely lost it than never had any.
+    return Findings(document.pages, found, tuple(sorted(lost | blank)) if found else ())
 
 
 def open_document(path: Path, scratch: Path) -> Document:
@@ -196,60 +197,28 @@ def _plain(warning: str, path: Path) -> str:
     return warning.replace(str(path), "").strip(" :,")[:200]
 
 
-def _streams(contents: pikepdf.Object | None) -> Iterator[pikepdf.Object | None]:
-    if isinstance(contents, pikepdf.Array):
-        yield from contents
-    elif contents is not None:
-        yield contents
-
-
-def _pages_without_content(pdf: pikepdf.Pdf) -> Iterator[int]:
-    """Yield the pages whose content streams are named but missing, or do not decode. A blank page is neither."""
+def _pages_without_content(pdf: pikepdf.Pdf) -> tuple[set[int], set[int]]:
+    """Return the pages whose content is no stream or does not decode, and those that have none."""
+    unreadable: set[int] = set()
+    blank: set[int] = set()
     for number, page in enumerate(pdf.pages, 1):
         contents = page.obj.get("/Contents")
         if contents is None:
-            # A reference to an object that does not exist reads as None, but is still in the dictionary.
-            if _CONTENTS.search(_STRING.sub(b"", page.obj.unparse(resolved=True))):
-                yield number
-            continue
-        for stream in _streams(contents):
-            if not isinstance(stream, pikepdf.Stream):
-                yield number
-                break
-            try:
-                stream.read_bytes()
-            except pikepdf.PdfError:
-                yield number
-                break
+            blank.add(number)
+        elif not all(_decodes(stream) for stream in _streams(contents)):
+            unreadable.add(number)
+    return unreadable, blank
 
 
-def _missing_objects(pdf: pikepdf.Pdf) -> int:
-    """Count the objects that pages need, directly or not, and that are not in the file."""
-    needs: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for obj in pdf.objects:
-        if isinstance(obj, pikepdf.Object):
-            needs[obj.objgen] = list(_references(obj))
-    seen: set[tuple[int, int]] = set()
-    waiting = [
-        reference
-        for page in pdf.pages
-        for key, value in page.obj.items()
-        if key not in DROPPED and key != "/Parent"
-        for reference in ([value.objgen] if value.is_indirect else _references(value))
-    ]
-    missing = 0
-    while waiting:
-        reference = waiting.pop()
-        if reference in seen:
-            continue
-        seen.add(reference)
-        if reference in needs:
-            waiting += needs[reference]
-        else:
-            missing += 1
-    return missing
+def _streams(contents: pikepdf.Object) -> list[object]:
+    return list(contents) if isinstance(contents, pikepdf.Array) else [contents]
 
 
-def _references(obj: pikepdf.Object) -> Iterable[tuple[int, int]]:
-    text = obj.stream_dict.unparse(resolved=True) if isinstance(obj, pikepdf.Stream) else obj.unparse(resolved=True)
-    return ((int(number), int(generation)) for number, generation in _REFERENCE.findall(_STRING.sub(b"", text)))
+def _decodes(stream: object) -> bool:
+    if not isinstance(stream, pikepdf.Stream):
+        return False
+    try:
+        stream.read_bytes()
+    except pikepdf.PdfError:
+        return False
+    return True

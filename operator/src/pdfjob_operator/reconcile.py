@@ -12,7 +12,7 @@ from pdfjob_api.conditions import JobCondition
 from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
 
 from .act import Actor
-from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadEnd
+from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadEnd, ReadProgress, WriteChunk
 from .cache import Cache
 from .clock import utc_now
 from .decide import decide
@@ -104,13 +104,19 @@ class Reconciler:
         """Write first, then start new Jobs, then delete old ones: a place that is free is filled at once."""
         creates = [action for action in decision.actions if isinstance(action, CreateJob)]
         deletes = [action for action in decision.actions if isinstance(action, DeleteJob | DeletePod)]
-        others = [action for action in decision.actions if not isinstance(action, CreateJob | DeleteJob | DeletePod)]
+        writes = [action for action in decision.actions if isinstance(action, WriteChunk)]
+        others = [
+            action
+            for action in decision.actions
+            if not isinstance(action, WriteChunk | CreateJob | DeleteJob | DeletePod)
+        ]
+        await self.actor.perform(job, memory, writes)
         await self.actor.perform(job, memory, others)
-        if any(isinstance(action, ReadEnd) for action in others):
-            self.wake(job.metadata.uid)  # what was read asks for another decision
         granted = self._grant(job, decision, creates)
         await self.actor.perform(job, memory, granted)
         await self.actor.perform(job, memory, deletes)
+        if any(not isinstance(action, ReadProgress) for action in decision.actions):
+            self.wake(job.metadata.uid)  # own writes are in the cache already, no event will tell of them
         if decision.status is not None:
             await self._write_status(job, memory, decision.status)
 

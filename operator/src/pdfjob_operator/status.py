@@ -18,6 +18,10 @@ from .observation import Facts, Observation, WorkError, WorkKind
 from .ranges import number_ranges
 
 _MAX_MESSAGE: Final = 1024
+_SPLIT_MESSAGES: Final = {
+    Reason.FETCHING: "the source is being copied to the operator's disk",
+    Reason.SPLITTING: "the document is being inspected and cut into chunks",
+}
 _STEPS: Final = {Reason.FETCHING: "Fetching source", Reason.SPLITTING: "Inspecting document"}
 
 
@@ -151,7 +155,8 @@ def _set_stages(
     elif facts.manifest is not None:
         conditions.set(JobCondition.SPLIT, "True", Reason.ALL_CHUNKS_STORED, "every chunk PDF is stored")
     else:
-        conditions.set(JobCondition.SPLIT, "Unknown", facts.step or Reason.WAITING)
+        step = facts.step or Reason.WAITING
+        conditions.set(JobCondition.SPLIT, "Unknown", step, _SPLIT_MESSAGES.get(step, ""))
     if facts.plan is not None and facts.plan.damage:
         text = "; ".join(facts.plan.damage)
         conditions.set(JobCondition.REPAIRED, "True", Reason.PAGES_LOST, f"the document was damaged: {text}")
@@ -163,20 +168,22 @@ def _set_chunk_stages(
 ) -> LastError | None:
     if counts is None or facts.manifest is None or not settled(counts):
         reason = Reason.PROCESSING if counts is not None else Reason.WAITING
-        conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason)
-        conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING)
+        conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason, "not every chunk has its result yet")
+        conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING, "chunks are merged when all have succeeded")
         return None
     if counts.failed or counts.cancelled:
         message = _chunk_failure(counts, chunks)
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", Reason.CHUNKS_FAILED, message)
         conditions.set(JobCondition.MERGED, "False", Reason.CHUNKS_FAILED, "not merged, since chunks failed")
         return LastError(code=JobCode.CHUNK_PROCESSING_ERROR.value, message=message)
-    conditions.set(JobCondition.CHUNKS_SUCCEEDED, "True", Reason.ALL_CHUNKS_SUCCEEDED)
+    conditions.set(
+        JobCondition.CHUNKS_SUCCEEDED, "True", Reason.ALL_CHUNKS_SUCCEEDED, "every chunk has its verified result"
+    )
     error = facts.errors.get(WorkKind.MERGE)
     if facts.merged is not None:
         conditions.set(JobCondition.MERGED, "True", Reason.RESULT_STORED, "the merged result is stored")
     elif error is None:
-        conditions.set(JobCondition.MERGED, "Unknown", Reason.MERGING)
+        conditions.set(JobCondition.MERGED, "Unknown", Reason.MERGING, "the results are being merged")
     elif error.retry_at is not None:
         conditions.set(JobCondition.MERGED, "Unknown", error.reason, error.message)
     else:
@@ -207,8 +214,8 @@ def _set_summary(conditions: Conditions, obs: Observation, failure: LastError | 
         conditions.set(JobCondition.FINISHED, "True", Reason.COMPLETED, text)
         conditions.set(JobCondition.SUCCEEDED, "True", reason, text)
     else:
-        conditions.set(JobCondition.FINISHED, "False", Reason.ACTIVE)
-        conditions.set(JobCondition.SUCCEEDED, "Unknown", Reason.ACTIVE)
+        conditions.set(JobCondition.FINISHED, "False", Reason.ACTIVE, "the job is under way")
+        conditions.set(JobCondition.SUCCEEDED, "Unknown", Reason.ACTIVE, "the job is under way")
 
 
 def _phase(obs: Observation, counts: ChunkCounts | None, *, failure: LastError | None, done: bool) -> JobPhase:

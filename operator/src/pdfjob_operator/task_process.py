@@ -60,11 +60,12 @@ class Channel:
 
 
 def limit(kind: int, value: int) -> None:
-    """Lower a resource limit; the hard limit that is in force already is never exceeded."""
+    """Lower a resource limit; the hard limit stays a little above, so that the signal of the soft one is seen."""
     _, hard = resource.getrlimit(kind)
+    above = value + 5
     if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(kind, (value, value))
+        value, above = min(value, hard), min(above, hard)
+    resource.setrlimit(kind, (value, above))
 
 
 def run(work: Callable[[Channel, dict[str, Any]], None]) -> None:

@@ -10,6 +10,7 @@ from .documents import DocumentError, MergeError
 from .observation import WorkError
 from .sources import SourceError
 from .storage.errors import BucketNotFound, StorageAccessDenied, StorageError
+from .storage.kubernetes import KubernetesError
 
 
 class PlanMismatchError(Exception):
@@ -32,7 +33,7 @@ def work_error(error: Exception, retry_at: datetime) -> WorkError:
     """
     match error:
         case SourceError():
-            return WorkError(error.reason, error.message, retry_at if error.retryable else None)
+            return WorkError(error.reason, str(error), retry_at if error.retryable else None)
         case DocumentError():
             return WorkError(error.reason, str(error), retry_at if error.retryable else None)
         case PlanMismatchError():
@@ -43,7 +44,9 @@ def work_error(error: Exception, retry_at: datetime) -> WorkError:
             return WorkError(Reason.MERGE_FAILED, str(error), None)
         case StorageError():
             return WorkError(_storage_reason(error), str(error), retry_at)
-    return WorkError(Reason.STORAGE_UNREACHABLE, f"{type(error).__name__}: {error}", retry_at)
+        case KubernetesError():
+            return WorkError(Reason.API_SERVER_UNAVAILABLE, str(error), retry_at)
+    return WorkError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", retry_at)
 
 
 def _storage_reason(error: StorageError) -> Reason:

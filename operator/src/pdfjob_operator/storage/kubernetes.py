@@ -153,6 +153,12 @@ class Cluster:
         except (NotFoundError, ConflictError):  # gone, or another object of that name: not the one that was meant
             return
 
+    async def delete_all(self, kind: Kind, namespace: str, selector: str) -> None:
+        """Delete every object that the label selector takes, in one call."""
+        query = {"labelSelector": selector}
+        body = {"propagationPolicy": "Background"}
+        await self._call("DELETE", _path(kind, namespace), body=body, query=query)
+
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
         """Record an Event."""
         await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=body, query=_manager())
