@@ -226,6 +226,9 @@ _STRINGS: dict[str, Any] = {
 }
 
 
+_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
 class Runner(Model):
     """The pod of a chunk. Absent fields take the installation's defaults."""
 
@@ -252,7 +255,7 @@ class Runner(Model):
     )
     priority_class_name: str | None = Field(default=None, max_length=253, description="PriorityClass of the pod.")
     image_pull_secrets: list[LocalObjectReference] | None = Field(
-        default=None, max_length=16, description="Secrets for the image registry."
+        default=None, max_length=16, description="Secrets for the image registry.", json_schema_extra=_BY_NAME
     )
     labels: dict[str, str] | None = Field(
         default=None,
@@ -262,7 +265,12 @@ class Runner(Model):
     annotations: dict[str, str] | None = Field(
         default=None, description="Annotations added to the pod.", json_schema_extra=_STRINGS
     )
-    env: list[EnvVar] | None = Field(default=None, max_length=64, description="Environment of the runner container.")
+    env: list[EnvVar] | None = Field(
+        default=None,
+        max_length=64,
+        description="Environment of the runner container.",
+        json_schema_extra=_BY_NAME,
+    )
 
 
 class Output(Model):
@@ -287,7 +295,7 @@ class PdfJobSpec(Model):
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
             (
                 "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
-                ("spec.runner.image is for the standard runner; with processor.custom set only may be set"),
+                "runner.image is for the standard runner; with processor.custom set processor.custom.image instead",
             ),
         )
     )

@@ -23,7 +23,7 @@ class LocalProcessor(Model):
     language: str = Field(
         default="fr",
         pattern="^[a-z]{2,3}$",
-        max_length=3,
+        max_length=16,
         description="ISO 639 code of the document's language, e.g. fr or en; it decides where sentences end.",
     )
 

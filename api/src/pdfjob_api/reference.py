@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .conditions import ChunkPhase, JobCondition, JobPhase, Reason
-from .crd import PDFCHUNK, PDFJOB, Resource, custom_resource_definition
+from .crd import CATEGORY, PDFCHUNK, PDFJOB, Resource, custom_resource_definition
 from .errors import CHUNK_CODES, EXIT_CODE_ERRORS, JOB_CODES, CodeRule, ExitCode
 from .names import API_VERSION
 from .schema import INT_OR_STRING, PRESERVE, properties
@@ -41,7 +41,7 @@ def reference() -> str:
 def _resource(resource: Resource) -> Iterator[str]:
     version = custom_resource_definition(resource)["spec"]["versions"][0]
     schema = version["schema"]["openAPIV3Schema"]
-    yield f"## {resource.kind}\n\n{schema['description']} Short name `{resource.short_name}`, category `pdfjob`."
+    yield f"## {resource.kind}\n\n{schema['description']} Short name `{resource.short_name}`, category `{CATEGORY}`."
     if resource.scale:
         target = resource.scale["specReplicasPath"]
         yield f"\n`kubectl scale {resource.kind.lower()} NAME --replicas=N` sets `{target}`."

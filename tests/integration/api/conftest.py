@@ -1,5 +1,20 @@
 """Fixtures of the API tests: a real API server with this work tree's CRDs."""
 
-from tests.support.cluster import crds, namespace
+from __future__ import annotations
 
-__all__ = ["crds", "namespace"]
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.api.manifests import pdfjob, text
+from tests.support.cluster import crds, fresh_namespace, kubectl, namespace
+
+__all__ = ["crds", "job", "namespace"]
+
+
+@pytest.fixture(scope="module")
+def job(crds: None) -> Iterator[str]:
+    """The namespace of a stored PdfJob ``novel``, for edits that are refused or only tried."""
+    with fresh_namespace() as name:
+        kubectl("-n", name, "create", "-f", "-", stdin=text(pdfjob()))
+        yield name

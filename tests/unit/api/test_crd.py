@@ -115,7 +115,7 @@ def test_only_the_job_scales() -> None:
         "statusReplicasPath": ".status.chunks.running",
     }
     assert "scale" not in _version(PDFCHUNK)["subresources"]
-    assert [resource.short_name for resource in RESOURCES] == ["pc", "pj"]
+    assert [resource.short_name for resource in RESOURCES] == ["pch", "pj"]
 
 
 def test_conditions_are_a_map_by_type() -> None:

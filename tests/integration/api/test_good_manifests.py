@@ -1,0 +1,177 @@
+"""What a good PdfJob becomes: defaults filled in, scaled, explained, and readable in a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pdfjob_api.crd import RESOURCES, Resource, custom_resource_definition
+from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.schema import properties
+from tests.integration.api.manifests import pdfchunk, pdfjob, text
+from tests.integration.api.statuses import FULL_CHUNK_STATUS, FULL_JOB_STATUS
+from tests.support.cluster import kubectl, kubectl_json
+
+pytestmark = pytest.mark.usefixtures("crds")
+
+MINIMAL = {
+    "apiVersion": "pdfjob.dev/v1alpha1",
+    "kind": "PdfJob",
+    "metadata": {"name": "novel"},
+    "spec": {"source": {"s3": {"key": "pdfjob/inbox/default/novel.pdf"}}},
+}
+
+DEFAULTS = {
+    "source": {"s3": {"key": "pdfjob/inbox/default/novel.pdf"}, "repair": "Strict"},
+    "chunking": {"pagesPerChunk": 50, "thresholdPages": 50, "overlapPages": 1},
+    "processor": {"local": {"language": "fr"}},
+    "parallelism": 4,
+    "priority": 5,
+    "retryPolicy": {"maxRetries": 3, "backoff": {"initialSeconds": 10, "factor": 2, "maxSeconds": 300}},
+    "limits": {"chunkTimeoutSeconds": 1800, "chunkSoftTimeoutSeconds": 1500, "stuckTimeoutSeconds": 600},
+    "output": {"formats": ["jsonl", "txt", "csv"]},
+    "deletionPolicy": "Delete",
+}
+
+
+def created(manifest: dict[str, Any]) -> Any:
+    return kubectl_json("create", "--dry-run=server", "-f", "-", stdin=text(manifest))
+
+
+def test_source_alone_is_enough_and_everything_else_is_filled_in() -> None:
+    answer = created(MINIMAL)
+    assert answer["spec"] == DEFAULTS
+    assert answer["status"]["phase"] == "Pending"
+
+
+def test_model_and_api_server_fill_in_the_same_defaults() -> None:
+    mine = PdfJob.model_validate(MINIMAL).wire()
+    answer = created(MINIMAL)
+    assert mine["spec"] == answer["spec"]
+    assert mine["status"] == answer["status"]
+
+
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        ("chunking", {"overlapPages": 1}),
+        ("retryPolicy", {"backoff": {}}),
+        ("limits", {}),
+        ("output", {}),
+        ("processor", {"local": {}}),
+        ("chunking", None),
+    ],
+)
+def test_part_of_an_object_is_completed_with_the_same_defaults(part: str, given: Any) -> None:
+    manifest = json.loads(json.dumps(MINIMAL))
+    manifest["spec"][part] = given
+    assert created(manifest)["spec"] == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runner.resources": {"requests": {"cpu": 1, "memory": "256Mi"}, "limits": {"memory": "2Gi"}}},
+        {"runner.affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"any": ["thing"]}}}},
+        {"runner.env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+        {"runner.tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]},
+        {"processor": {"custom": {"image": "example.com/a", "config": {"deep": [{"er": None}], "n": 1.5}}}},
+        {"priority": 0, "retryPolicy.maxRetries": 0, "chunking.thresholdPages": 0},
+        {"priority": 10, "parallelism": 10000, "chunking.pagesPerChunk": 1000, "chunking.overlapPages": 5},
+    ],
+)
+def test_every_corner_that_is_allowed_is_accepted_and_kept(changes: dict[str, Any]) -> None:
+    spec = created(pdfjob(changes))["spec"]
+    for path, value in changes.items():
+        found = spec
+        for part in path.split("."):
+            found = found[part]
+        assert found == value
+
+
+def test_settings_that_may_change_in_flight_do(job: str) -> None:
+    changes = {"priority": 9, "parallelism": 1, "retryPolicy.maxRetries": 7, "limits.chunkTimeoutSeconds": 9000}
+    kubectl("-n", job, "replace", "--dry-run=server", "-f", "-", stdin=text(pdfjob(changes)))
+
+
+def test_kubectl_scale_sets_parallelism(namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfjob()))
+    kubectl("-n", namespace, "scale", "pdfjob", "novel", "--replicas=8")
+    assert kubectl_json("-n", namespace, "get", "pj", "novel")["spec"]["parallelism"] == 8
+    refused = kubectl("-n", namespace, "scale", "pdfjob", "novel", "--replicas=0", check=False)
+    assert refused.returncode != 0
+    assert "greater than or equal to 1" in refused.stderr
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_kubectl_explains_every_field(resource: Resource) -> None:
+    schema = custom_resource_definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    names = {path.replace("[]", ""): child for path, child, _ in properties(schema)}
+    tree = kubectl("explain", resource.kind.lower(), "--recursive").stdout
+    for path, child in names.items():
+        assert f"{path.rsplit('.', 1)[-1]}\t<" in tree, path
+        if child.get("type") == "object" and "properties" in child and path != "metadata":
+            said = " ".join(kubectl("explain", f"{resource.kind.lower()}.{path}").stdout.split())
+            for name, field in child["properties"].items():
+                assert " ".join(field["description"].split()) in said, f"{path}.{name}"
+
+
+def written(namespace: str, manifest: dict[str, Any], status: dict[str, Any]) -> Any:
+    """Create a resource, write its status, and return the answer to that: the object as it is stored."""
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(manifest))
+    target = (manifest["kind"].lower(), manifest["metadata"]["name"])
+    patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+    return kubectl_json("-n", namespace, "patch", *target, *patch)
+
+
+def test_no_field_of_a_status_is_pruned(namespace: str) -> None:
+    assert written(namespace, pdfjob(), FULL_JOB_STATUS)["status"] == FULL_JOB_STATUS
+    assert written(namespace, pdfchunk(), FULL_CHUNK_STATUS)["status"] == FULL_CHUNK_STATUS
+
+
+def test_short_names_belong_to_no_other_resource() -> None:
+    """kubectl warns, and takes the other one, where a short name is taken: PriorityClass has pc."""
+    for resource in RESOURCES:
+        done = kubectl("get", resource.short_name, "--all-namespaces")
+        assert "could also match" not in done.stderr
+
+
+def test_phase_selects(namespace: str) -> None:
+    written(namespace, pdfchunk(), FULL_CHUNK_STATUS)
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfchunk({"index": 3}, name="novel-c00003")))
+
+    def found(phase: str) -> list[str]:
+        items = kubectl_json("-n", namespace, "get", "pch", "--field-selector", f"status.phase={phase}")["items"]
+        return [item["metadata"]["name"] for item in items]
+
+    assert found("Pending") == ["novel-c00003"]
+    assert found(FULL_CHUNK_STATUS["phase"]) == ["novel-c00002"]
+
+
+def test_columns_fit_a_terminal_of_100(namespace: str) -> None:
+    step = {"currentStep": "Processing chunk 250/250", "summary": {"progress": "100%", "chunks": "250/250"}}
+    written(namespace, pdfjob(name="debian-reference"), FULL_JOB_STATUS | step)
+    written(namespace, pdfchunk(name="debian-reference-c00002"), FULL_CHUNK_STATUS)
+    for kind, heads in (
+        ("pdfjobs", "NAME PHASE PROGRESS CHUNKS FAILED STEP AGE"),
+        ("pdfchunks", "NAME PHASE FROM TO ATTEMPTS ERROR AGE"),
+    ):
+        lines = kubectl("-n", namespace, "get", kind).stdout.splitlines()
+        assert lines[0].split() == heads.split()
+        assert max(map(len, lines)) <= 100
+    [row] = kubectl("-n", namespace, "get", "pj", "--no-headers").stdout.splitlines()
+    assert "100%" in row
+    assert "250/250" in row
+
+
+def test_wide_columns_and_category(namespace: str) -> None:
+    written(namespace, pdfjob(), FULL_JOB_STATUS)
+    written(namespace, pdfchunk(), FULL_CHUNK_STATUS)
+    head = kubectl("-n", namespace, "get", "pj", "-o", "wide").stdout.splitlines()[0]
+    assert head.split()[-4:] == ["PAGES", "RETRIES", "TOKENS", "PRIORITY"]
+    head = kubectl("-n", namespace, "get", "pch", "-o", "wide").stdout.splitlines()[0]
+    assert head.split()[-5:] == ["STARTS", "JOB", "SENTENCES", "RETRY-AT", "MESSAGE"]
+    both = kubectl("-n", namespace, "get", "pdf", "-o", "name").stdout.split()
+    assert both == ["pdfchunk.pdfjob.dev/novel-c00002", "pdfjob.pdfjob.dev/novel"]
