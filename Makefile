@@ -61,8 +61,9 @@ lint: venv ## check style, types and generated files
 	@$(VENV)/bin/mypy
 
 generate: venv ## make CRDs, plain manifests and API reference again
-	@$(PY) -m pdfjob_api.crd manifests/crds
-	@$(PY) -m pdfjob_api.reference
+	@$(PY) -m pdfjob_api.crd manifests/crds charts/pdfjob/files/crds
+	@$(PY) -m pdfjob_api.reference docs/api-reference.md
+	@$(PY) manifests/render.py
 
 cluster: venv ## bring the development cluster up (CLUSTER=current: use your own kubectl context)
 	@$(DEVCLUSTER) up
