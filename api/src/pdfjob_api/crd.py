@@ -18,7 +18,7 @@ from .schema import structural_schema
 
 _HEADER: Final = "# Generated from the models by `make generate`; edit api/src/pdfjob_api, not this file.\n"
 CATEGORY: Final = "pdf"
-"""``kubectl get pdf`` lists both kinds; a category named like a kind would never be looked at."""
+"""``kubectl get pdf`` lists both kinds. Not ``pdfjob``: `kubectl delete pdfjob NAME` may mean two resources then."""
 _WIDE: Final = 1
 """Printer columns of this priority show with ``-o wide`` only."""
 
@@ -128,8 +128,7 @@ def custom_resource_definition(resource: Resource) -> dict[str, Any]:
                 "plural": resource.plural,
                 "singular": resource.kind.lower(),
                 "shortNames": [resource.short_name],
-                # Not "pdfjob": kubectl would take `kubectl delete pdfjob NAME` for two resources.
-                "categories": ["pdf"],
+                "categories": [CATEGORY],
             },
             "versions": [
                 {

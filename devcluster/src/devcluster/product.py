@@ -37,6 +37,7 @@ def install(environment: Mapping[str, str], chart: Path, images: Mapping[str, st
     with step(f"namespace {NAMESPACE}"):
         _namespace(environment, NAMESPACE)
     command = ["helm", "upgrade", "--install", RELEASE, str(chart), "-n", NAMESPACE, "--wait", "--timeout", "180s"]
+    command.append("--take-ownership")  # of CRDs that an earlier release, or a test, left
     for name, value in _VALUES.items():
         if name in images:
             repository, tag = images[name].rsplit(":", 1)
