@@ -53,7 +53,7 @@ def choose_file(job: PdfJob, wanted: str | None, output: Path | None, flags: str
     name, result = job.metadata.name, job.status.result
     if result is None or not result.files:
         if is_finished(job) and not is_succeeded(job):
-            message, hint = failure(job)
+            message, hint = failure(job, flags)
             raise JobFailedError(message, hint=hint)
         summary = job.status.summary
         state = f"{job.status.phase}, {summary.chunks} chunks" if summary else str(job.status.phase)

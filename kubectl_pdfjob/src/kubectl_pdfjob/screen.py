@@ -15,6 +15,7 @@ from typing import Final
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from .formats import byte_size
@@ -81,7 +82,7 @@ class Screen:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         with Progress(*columns, console=self._err, transient=True) as progress:
             task = progress.add_task("", total=100)
-            yield lambda text, percent: progress.update(task, description=text, completed=percent)
+            yield lambda text, percent: progress.update(task, description=escape(text), completed=percent)
 
     @contextmanager
     def transfer_bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -91,7 +92,7 @@ class Screen:
             return
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, TimeRemainingColumn(), console=self._err, transient=True) as progress:
-            task = progress.add_task(text, total=total)
+            task = progress.add_task(escape(text), total=total)
             yield lambda sent: progress.advance(task, sent)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import groupby
 from typing import Final
 
 from rich.table import Table
@@ -22,6 +21,7 @@ __all__ = [
     "chunk_table",
     "condition",
     "failure",
+    "holdup",
     "is_finished",
     "is_succeeded",
     "job_line",
@@ -38,6 +38,7 @@ _STYLES: Final = {
     ChunkPhase.RETRY_SCHEDULED.value: "yellow",
     ChunkPhase.CANCELLED.value: "dim",
 }
+_STAGES: Final = (JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED)
 _PROCESSING: Final = "Processing chunk"
 
 
@@ -149,20 +150,38 @@ def error_text(chunk: PdfChunk, now: datetime) -> str:
     return text
 
 
-def failure(job: PdfJob) -> tuple[str, str | None]:
-    """Return why a job failed, in one line with reason and message, and what to do about it."""
+def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
+    """Return why a job failed, in one line with reason and message, and what to run or do about it.
+
+    ``flags`` are what a command needs to mean the same cluster and namespace.
+    """
+    name, error = job.metadata.name, job.status.last_error
     summary = condition(job, JobCondition.SUCCEEDED)
-    steps = [JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED]
-    broken = next((item for kind in steps if (item := condition(job, kind)) and item.status == "False"), None)
-    reasons = [item.reason for item in (summary, broken) if item]
-    message = next((item.message for item in (broken, summary) if item and item.message), "")
-    if not message and job.status.last_error:
-        message = job.status.last_error.message
-    reason = "/".join(reason for reason, _ in groupby(reasons)) or "unknown reason"
-    rule = _rule(job.status.last_error.code) if job.status.last_error else None
-    hint = rule.advice.replace("NAME", job.metadata.name) if rule else None
-    text = f'pdfjob "{job.metadata.name}" failed: {reason}'
+    broken = next((item for kind in _STAGES if (item := condition(job, kind)) and item.status == "False"), None)
+    reasons = [item.reason for item in (summary, broken) if item] or ["unknown reason"]
+    message = next((item.message for item in (broken, summary, error) if item and item.message), "")
+    rule = _rule(error.code) if error else None
+    hint = rule.advice.replace("NAME", name) if rule else None
+    if rule and rule.advice in message:
+        message = message.replace(rule.advice, "").rstrip("; ")
+    if error and error.code == JobCode.CHUNK_PROCESSING_ERROR:
+        hint = f"kubectl pdfjob chunks {name} --status Failed{flags}"
+    elif broken and message:
+        # The operator's message on a source or a merge says itself what to do.
+        hint = None
+    text = f'pdfjob "{name}" failed: {"/".join(dict.fromkeys(reasons))}'
     return (f"{text}: {message}" if message else text), hint
+
+
+def holdup(job: PdfJob) -> str | None:
+    """Return why a job that has not ended cannot go on at the moment; None when nothing holds it up."""
+    if is_finished(job):
+        return None
+    stages = (condition(job, kind) for kind in _STAGES)
+    return next(
+        (f"{item.reason}: {item.message}" for item in stages if item and item.status == "Unknown" and item.message),
+        None,
+    )
 
 
 def _rule(code: str) -> CodeRule | None:

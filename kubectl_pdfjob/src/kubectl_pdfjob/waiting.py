@@ -11,7 +11,7 @@ from .errors import InterruptError, JobFailedError, WaitTimeoutError
 from .following import Snapshot
 from .formats import duration
 from .screen import Screen
-from .views import failure, is_finished, is_succeeded, step_text
+from .views import failure, holdup, is_finished, is_succeeded, step_text
 
 __all__ = ["wait_until_finished"]
 
@@ -46,7 +46,7 @@ def wait_until_finished(cluster: Cluster, name: str, timeout: float | None, scre
         spent = duration(timeout or 0)
         raise WaitTimeoutError(f'pdfjob "{name}" is still {job.status.phase} after {spent}; it goes on', hint=follow)
     if not is_succeeded(job):
-        message, hint = failure(job)
+        message, hint = failure(job, cluster.flags)
         raise JobFailedError(message, hint=hint)
     return job
 
@@ -54,6 +54,7 @@ def wait_until_finished(cluster: Cluster, name: str, timeout: float | None, scre
 def _last_state(cluster: Cluster, name: str, timeout: float | None, screen: Screen) -> PdfJob:
     deadline = None if timeout is None else time.monotonic() + timeout
     job: PdfJob | None = None
+    said: str | None = None
     with screen.step_bar() as show:
         for step in cluster.follow_job(name, deadline=deadline):
             gone = not step.objects if isinstance(step, Snapshot) else step.deleted
@@ -63,4 +64,7 @@ def _last_state(cluster: Cluster, name: str, timeout: float | None, screen: Scre
             show(step_text(job) or job.status.phase, job.status.progress_percent)
             if is_finished(job):
                 return job
+            if (reason := holdup(job)) != said and reason:
+                screen.note(f"held up: {reason}")
+            said = reason
     return job or cluster.job(name)

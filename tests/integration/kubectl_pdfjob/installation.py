@@ -20,7 +20,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from devcluster.paths import Paths
-from tests.support.cluster import environment, kubectl
+from kubectl_pdfjob.portforward import forwarded
+from tests.support.cluster import environment, kubeconfig, kubectl
 
 BUCKET = "documents"
 ACCESS_KEY = "plugin-test"
@@ -71,19 +72,23 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     )
     try:
         endpoint = f"http://127.0.0.1:{port}"
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            region_name="us-east-1",
-            config=Config(proxies={}, s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-        )
+        s3 = _client(endpoint)
         _make_bucket(s3)
         yield S3Server(endpoint, s3)
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+def _client(endpoint: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
+        config=Config(proxies={}, s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
 
 
 def _make_bucket(s3: Any) -> None:
@@ -145,7 +150,7 @@ def embedded_server(namespace: str) -> None:
         "name": "s3",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["posix", "--sidecar", "/sidecar", "/data"],
+        "args": ["posix", "/data"],
         "env": [
             {"name": name, "valueFrom": {"secretKeyRef": {"name": "embedded-keys", "key": key}}}
             for name, key in keys.items()
@@ -157,8 +162,7 @@ def embedded_server(namespace: str) -> None:
             "readOnlyRootFilesystem": True,
         },
         "volumeMounts": [
-            {"name": "data", "mountPath": "/data/" + BUCKET},
-            {"name": "sidecar", "mountPath": "/sidecar"},
+            {"name": "data", "mountPath": "/data"},
         ],
     }
     pod = {
@@ -175,12 +179,16 @@ def embedded_server(namespace: str) -> None:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
-            "volumes": [{"name": "data", "emptyDir": {}}, {"name": "sidecar", "emptyDir": {}}],
+            "volumes": [{"name": "data", "emptyDir": {}}],
         },
     }
     for item in (secret, service, pod):
         kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(item))
     kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=120s", "pod/embedded-s3")
+    program = shutil.which("kubectl", path=environment()["PATH"]) or "kubectl"
+    command = ["env", f"KUBECONFIG={kubeconfig()}", program, "port-forward", "-n", namespace]
+    with forwarded([*command, "--address", "127.0.0.1", "service/embedded-s3", ":9000"]) as port:
+        _make_bucket(_client(f"http://127.0.0.1:{port}"))
     publish(
         namespace,
         embedded="true",
