@@ -11,13 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from sentencex import segment
-
 from pdfjob_api.contract import Record
 
 from .layout import SIZE_TOLERANCE, fits
 from .page import Page, Paragraph
 from .repair import SOFT_HYPHEN, join_lines, resolve_hyphens
+from .sentences import is_one_sentence
 
 _RUNNING_BLOCKS: Final = 2
 """At most so many blocks at the top and at the bottom of a page are looked at as running heads."""
@@ -107,21 +106,11 @@ def _goes_on(head: Paragraph, tail: Paragraph, language: str) -> bool:
         return False
     if bare[-1] == ".":
         # An abbreviation at the end of the page; the library knows those of the language.
-        shown = f"{left[-_CONTEXT:]} {right[:_CONTEXT]}"
-        return right[0].isalnum() and not _splits_at(shown, len(left[-_CONTEXT:]), language)
+        return right[0].isalnum() and is_one_sentence(left[-_CONTEXT:], right[:_CONTEXT], language)
     if right[0].islower():
         return True
     # Capitals, digits and scripts without case say little: it must look like running text on both sides.
     return tail.block.lines > 1 and len(left) >= _ENOUGH
-
-
-def _splits_at(text: str, position: int, language: str) -> bool:
-    start = 0
-    for part in segment(language, text):
-        start += len(part)
-        if position <= start <= position + 1:
-            return True
-    return False
 
 
 def _last_of_text(page: Page, after: Page) -> int | None:

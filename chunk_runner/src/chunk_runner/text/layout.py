@@ -21,6 +21,8 @@ SIZE_TOLERANCE: Final = 0.2
 """Ratio of letter sizes from which two lines do not belong to one paragraph; inline code differs by 10 %."""
 _LOOSEST_GAP: Final = 1.5
 """Baseline distance in letter sizes that is always within a paragraph."""
+_WIDEST_GAP: Final = 3.5
+"""Baseline distance that is always between paragraphs; double spacing has 2.4."""
 _GAP_FACTOR: Final = 1.4
 """A paragraph ends where the distance is this much larger than on the tighter lines of the page."""
 
@@ -73,7 +75,9 @@ def find_blocks(lines: Sequence[Line]) -> list[Block]:
         if above.last_base - line.first_base > 0.5 * _larger(above, line)
     )
     if gaps:
-        page.largest_gap = max(_LOOSEST_GAP, _GAP_FACTOR * gaps[len(gaps) // 4])
+        # Where a page has little text, most distances are those around it.
+        tight = gaps[max(0, len(gaps) // 4 - 1)]
+        page.largest_gap = min(max(_LOOSEST_GAP, _GAP_FACTOR * tight), _WIDEST_GAP)
     evidence = "\n".join(line.text for line in page.lines)
     return [_block(page, start, end, evidence) for start, end in _ranges(page)]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentencex import segment
-
 from .layout import Block, Line, find_blocks
+from .sentences import split_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,13 @@ def read_page(lines: Sequence[Line], language: str) -> Page:
     lines
         In reading order, characters cleaned.
     language
-        ISO 639 code; for one it does not know, sentencex takes a related language or English.
+        ISO 639 code.
     """
-    paragraphs = ((block, split_sentences(block, language)) for block in find_blocks(lines))
+    paragraphs = ((block, _sentences(block, language)) for block in find_blocks(lines))
     return Page(tuple(Paragraph(block, sentences) for block, sentences in paragraphs if sentences))
 
 
-def split_sentences(block: Block, language: str) -> tuple[str, ...]:
-    """Return the sentences of a block, none of them empty; an entry of a table of contents is one."""
+def _sentences(block: Block, language: str) -> tuple[str, ...]:
     if block.entry:
         return (block.text,) if block.text else ()
-    return tuple(text for text in (part.strip() for part in segment(language, block.text)) if text)
+    return tuple(split_sentences(block.text, language))

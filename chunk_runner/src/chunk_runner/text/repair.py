@@ -78,18 +78,20 @@ def resolve_hyphens(text: str, evidence: str = "") -> str:
         return text
     pieces = [first]
     tail = first[-_TAIL:]
-    for part in rest:
-        piece = _glue(tail, part.lstrip() if tail and not tail[-1].isspace() else part, evidence)
+    for index, part in enumerate(rest):
+        # A word may bear several marks; only its last part shows where it ends.
+        cut_again = index + 1 < len(rest) and part.isalpha()
+        piece = _glue(tail, part.lstrip() if tail and not tail[-1].isspace() else part, evidence, cut_again=cut_again)
         pieces.append(piece)
         tail = (tail + piece)[-_TAIL:]
     return "".join(pieces)
 
 
-def _glue(before: str, after: str, evidence: str) -> str:
+def _glue(before: str, after: str, evidence: str, *, cut_again: bool) -> str:
     """Return ``after`` with or without a hyphen in front."""
     left = _match(_LEFT.search, before)
     right = _match(_RIGHT.search, after[:_TAIL])
-    return f"-{after}" if _is_compound(left, right, evidence) else after
+    return f"-{after}" if _is_compound(left, right, evidence, cut_again=cut_again) else after
 
 
 def _match(search: Callable[[str], re.Match[str] | None], text: str) -> str:
@@ -97,7 +99,7 @@ def _match(search: Callable[[str], re.Match[str] | None], text: str) -> str:
     return found.group() if found else ""
 
 
-def _is_compound(left: str, right: str, evidence: str) -> bool:
+def _is_compound(left: str, right: str, evidence: str, *, cut_again: bool) -> bool:
     if not left or not right or not left[-1].islower() or not right[0].islower():
         return True  # US-ASCII, Jean-Pierre, x86-64
     word = right.rstrip(".:")
@@ -107,7 +109,7 @@ def _is_compound(left: str, right: str, evidence: str) -> bool:
         return False
     if _TECHNICAL.search(left) or _TECHNICAL.search(word):
         return True  # /run/reboot-required, apt-cache.conf
-    if len(word) < 3 or left.lower() in _KEEPS_HYPHEN:
+    if (len(word) < 3 and not cut_again) or left.lower() in _KEEPS_HYPHEN:
         return True  # est-il: no hyphenation leaves two letters
     if word in _FRENCH_PRONOUNS and left[-1] in "td":
         return True  # dit-elle; no syllable ends so before a vowel
