@@ -141,8 +141,7 @@ def tools() -> None:
     """Build kubectl and helm of the pinned versions and print the folder that holds them."""
     paths = Paths.from_environment()
     with exclusive(paths, "devcluster", _WAITING):
-        for component in (KUBERNETES, HELM):
-            ensure_built(paths, component)
+        ensure_built(paths, KUBERNETES, HELM)
     link_tools(paths, tool_programs(paths))
     print(paths.tools)
 

@@ -83,8 +83,7 @@ class Cluster:
             Something is missing on this machine, or a part does not start.
         """
         ensure_packages(self._paths)
-        for component in COMPONENTS:
-            ensure_built(self._paths, component)
+        ensure_built(self._paths, *COMPONENTS)
         link_tools(self._paths, tool_programs(self._paths))
         self._build_node_images()
         remove_old_builds(self._paths, COMPONENTS)

@@ -59,19 +59,21 @@ def check_go(component: Component) -> None:
         )
 
 
-def ensure_built(paths: Paths, component: Component) -> None:
-    """Build the component unless the same version from the same files is there already.
+def ensure_built(paths: Paths, *components: Component) -> None:
+    """Build the components unless the same versions from the same files are there already.
 
     Raises
     ------
     DevclusterError
-        No usable Go toolchain, or the build failed; the message names the log.
+        No usable Go toolchain (said before anything is built), or a build failed; the message names the log.
     """
-    if is_built(paths, component):
-        return
-    check_go(component)
-    with step(f"building {component.name} {component.version} from its Go module (once per version)"):
-        _build(paths, component)
+    missing = [component for component in components if not is_built(paths, component)]
+    for component in missing:
+        check_go(component)
+    for component in missing:
+        about = f"once per version, about {component.seconds} s on two cores"
+        with step(f"building {component.name} {component.version} from its Go module ({about})"):
+            _build(paths, component)
 
 
 def _build(paths: Paths, component: Component) -> None:

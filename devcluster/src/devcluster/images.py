@@ -182,7 +182,8 @@ class LocalImages:
 
     def _remember(self, wanted: Mapping[str, str]) -> None:
         """Write ``images.json`` and forget tags that were not used for long."""
-        write_record(self._paths, wanted)
+        # The test image stays known when a later run does not ask for it.
+        write_record(self._paths, {**read_record(self._paths), **wanted})
         history_file = self._paths.cache / "images-history.json"
         history = json.loads(history_file.read_text()) if history_file.exists() else {}
         updated = {name: recent(history.get(name, []), reference) for name, reference in wanted.items()}
@@ -217,13 +218,17 @@ def recent(history: list[str], reference: str) -> list[str]:
 
 
 def write_record(paths: Paths, images: Mapping[str, str]) -> None:
-    """Write ``images.json``: image name to the reference that a pod uses; entries of others stay."""
-    known = json.loads(paths.images_file.read_text()) if paths.images_file.exists() else {}
-    known.update(images)
-    text = json.dumps(known, indent=1, sort_keys=True) + "\n"
+    """Write ``images.json``: image name to the reference that a pod uses."""
+    text = json.dumps(dict(images), indent=1, sort_keys=True) + "\n"
     if not paths.images_file.exists() or paths.images_file.read_text() != text:
         paths.images_file.parent.mkdir(parents=True, exist_ok=True)
         partial = paths.images_file.with_suffix(".partial")
         partial.write_text(text)
         partial.replace(paths.images_file)
         note(f"recorded in {paths.images_file}")
+
+
+def read_record(paths: Paths) -> dict[str, str]:
+    """Read ``images.json``; nothing built yet is empty."""
+    known: dict[str, str] = json.loads(paths.images_file.read_text()) if paths.images_file.exists() else {}
+    return known

@@ -29,6 +29,8 @@ class Component:
     """Linker variables that make the program report its version (``{version}`` is filled in)."""
     tags: str = ""
     """Go build tags."""
+    seconds: int = 10
+    """About how long a first build takes on two cores: people wait better when they know."""
 
     @property
     def folder(self) -> Path:
@@ -106,18 +108,21 @@ KUBERNETES = Component(
         for variable in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}", "gitTreeState=clean")
     ),
     tags="providerless",
+    seconds=310,
 )
-ETCD = Component(name="etcd", module="go.etcd.io/etcd/server/v3", packages=(".",))
+ETCD = Component(name="etcd", module="go.etcd.io/etcd/server/v3", packages=(".",), seconds=30)
 COREDNS = Component(
     name="coredns",
     module="github.com/coredns/coredns",
     packages=(".",),
+    seconds=90,
 )
 VERSITYGW = Component(
     name="versitygw",
     module="github.com/versity/versitygw",
     packages=("github.com/versity/versitygw/cmd/versitygw",),
     version_variables=("main.Version={version}",),
+    seconds=50,
 )
 HELM = Component(
     name="helm",
@@ -127,6 +132,7 @@ HELM = Component(
         "helm.sh/helm/v3/internal/version.version={version}",
         "helm.sh/helm/v3/internal/version.gitTreeState=clean",
     ),
+    seconds=75,
 )
 NODE = Component(name="node", module="", packages=(".",))
 """Our own pause program and readiness probe."""
@@ -134,6 +140,7 @@ PROVISIONER = Component(
     name="provisioner",
     module="sigs.k8s.io/sig-storage-lib-external-provisioner/v13",
     packages=(".",),
+    seconds=45,
 )
 """Our own volume provisioner, by the library that most provisioners use."""
 
