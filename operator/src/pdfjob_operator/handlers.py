@@ -15,6 +15,8 @@ from typing import Any, Final
 import kopf
 import structlog
 
+from pdfjob_api.names import FIELD_MANAGER
+
 from .storage.kubernetes import JOBS, KINDS, PODS, Kind
 
 Sink = Callable[[str, str | None, Mapping[str, Any]], None]
@@ -99,6 +101,7 @@ class Watcher:
                 kopf.operator(
                     registry=build_registry(sink),
                     settings=build_settings(),
+                    identity=FIELD_MANAGER,  # kopf would ask for the user's name, and a container's user has none
                     standalone=True,
                     clusterwide=not self._namespaces,
                     namespaces=list(self._namespaces),

@@ -1,0 +1,228 @@
+"""pdfjob itself, installed on the tests' cluster, and the few things tests do with it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+
+from devcluster.settings import NODE_ADDRESS
+from tests.support.cluster import REPOSITORY, environment, kubectl, kubectl_json
+
+SYSTEM: Final = "pdfjob-system"
+OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
+PENDING_TIMEOUT_SECONDS: Final = 15
+SETTINGS: Final = (
+    f"pendingTimeoutSeconds={PENDING_TIMEOUT_SECONDS}",
+    f"source.allowedCidrs[0]={NODE_ADDRESS}/32",
+)
+"""Chart values of the test installation: servers of the tests' own listen on the node's address."""
+THROTTLE: Final = "RUNNER_THROTTLE_SECONDS_PER_PAGE"
+
+
+class NotYetError(AssertionError):
+    """What was waited for did not come in time."""
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 90, interval: float = 0.2) -> Any:
+    """Wait until ``condition`` returns something true and return that; times are in seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise NotYetError(f"after {timeout} s: {what}")
+        time.sleep(interval)
+
+
+def install(*settings: str) -> None:
+    """Install or upgrade pdfjob from this work tree, images included; does little when nothing changed."""
+    command = [sys.executable, "-m", "devcluster", "install"]
+    for setting in (*SETTINGS, *settings):
+        command += ["--set", setting]
+    subprocess.run(command, cwd=REPOSITORY, check=True, env={**os.environ})
+
+
+def images() -> dict[str, str]:
+    """Build what is not built and return the image references by name, the test images included."""
+    command = [sys.executable, "-m", "devcluster", "images", "--test-images"]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The embedded S3 server, reached from the node as the operator reaches it."""
+
+    client: Any
+    bucket: str
+
+    @classmethod
+    def connect(cls) -> Storage:
+        """Read address and credentials from the cluster, with the administrator's rights."""
+        secret = kubectl_json("get", "secret", "pdfjob-s3", "-n", SYSTEM)["data"]
+        service = kubectl_json("get", "service", "pdfjob-s3", "-n", SYSTEM)["spec"]
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{service['clusterIP']}:{service['ports'][0]['port']}",
+            region_name="us-east-1",
+            aws_access_key_id=base64.b64decode(secret["accessKey"]).decode(),
+            aws_secret_access_key=base64.b64decode(secret["secretKey"]).decode(),
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
+        )
+        return cls(client, "pdfjob")
+
+    def upload(self, namespace: str, path: Path, name: str | None = None) -> str:
+        """Put a file into the namespace's inbox; return its key."""
+        key = f"pdfjob/inbox/{namespace}/{name or path.name}"
+        self.client.upload_file(str(path), self.bucket, key)
+        return key
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store an object."""
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def read(self, uri_or_key: str) -> bytes:
+        """Return the content of an object, named by key or s3:// URI."""
+        key = uri_or_key.removeprefix(f"s3://{self.bucket}/")
+        body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return all keys under a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A PdfJob of a test."""
+
+    namespace: str
+    name: str
+
+    def get(self) -> dict[str, Any]:
+        """Return the PdfJob as it is now."""
+        found: dict[str, Any] = kubectl_json("get", "pdfjob", self.name, "-n", self.namespace)
+        return found
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Its status as it is now."""
+        status: dict[str, Any] = self.get().get("status") or {}
+        return status
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """Return one condition; empty when it is not there."""
+        return next((item for item in self.status.get("conditions", []) if item["type"] == kind), {})
+
+    def wait(self, timeout: float = 180) -> dict[str, Any]:
+        """Wait for the end as a user would, by ``kubectl wait``, and return the status."""
+        done = kubectl(
+            *("wait", "--for=condition=Finished", f"pdfjob/{self.name}", "-n", self.namespace),
+            f"--timeout={timeout:.0f}s",
+            check=False,
+            timeout=timeout + 10,
+        )
+        if done.returncode != 0:
+            raise NotYetError(f"{self.name} did not finish: {json.dumps(self.status, indent=1)}\n{self.events()}")
+        return self.status
+
+    def succeed(self, timeout: float = 180) -> dict[str, Any]:
+        """Wait for the end and make sure that it is a good one."""
+        status = self.wait(timeout)
+        assert status["phase"] == "Succeeded", json.dumps(status, indent=1)
+        return status
+
+    def chunks(self) -> list[dict[str, Any]]:
+        """Return its PdfChunks by index."""
+        items = kubectl_json("get", "pdfchunks", "-n", self.namespace, "-l", f"pdfjob.dev/job={self.name}")["items"]
+        return sorted(items, key=lambda item: item["spec"]["index"])
+
+    def children(self, kind: str) -> list[dict[str, Any]]:
+        """Return its child ``jobs`` or ``pods``."""
+        found: list[dict[str, Any]] = kubectl_json(
+            "get", kind, "-n", self.namespace, "-l", f"pdfjob.dev/job={self.name}"
+        )["items"]
+        return found
+
+    def running_pods(self) -> list[dict[str, Any]]:
+        """Return its pods whose container runs and that nobody has asked to end."""
+        return [
+            pod
+            for pod in self.children("pods")
+            if "deletionTimestamp" not in pod["metadata"]
+            and any("running" in item["state"] for item in pod["status"].get("containerStatuses", []))
+        ]
+
+    def events(self) -> str:
+        """Return its Events as kubectl shows them."""
+        return kubectl("events", "-n", self.namespace, "--for", f"pdfjob/{self.name}").stdout
+
+    def result(self, storage: Storage, fmt: str = "jsonl") -> bytes:
+        """Return the merged result."""
+        files = {item["format"]: item for item in self.status["result"]["files"]}
+        return storage.read(files[fmt]["uri"])
+
+
+def submit(namespace: str, name: str, source: Mapping[str, Any], **spec: Any) -> Job:
+    """Create a PdfJob; ``spec`` holds its further fields in camelCase."""
+    manifest = {
+        "apiVersion": "pdfjob.dev/v1alpha1",
+        "kind": "PdfJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"source": dict(source), **spec},
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    return Job(namespace, name)
+
+
+def throttled(seconds_per_page: float) -> dict[str, Any]:
+    """Return a ``spec.runner`` whose runner takes its time, so that a test can strike in between."""
+    return {"env": [{"name": THROTTLE, "value": str(seconds_per_page)}]}
+
+
+def operator_pods() -> list[dict[str, Any]]:
+    """Return the operator's pods."""
+    selector = "app.kubernetes.io/name=pdfjob,app.kubernetes.io/component=operator"
+    found: list[dict[str, Any]] = kubectl_json("get", "pods", "-n", SYSTEM, "-l", selector)["items"]
+    return found
+
+
+def kill_operator() -> None:
+    """Kill the operator without warning and without grace, as a lost machine would."""
+    for pod in operator_pods():
+        name = pod["metadata"]["name"]
+        kubectl("delete", "pod", name, "-n", SYSTEM, "--grace-period=0", "--force", "--wait=false")
+
+
+def wait_for_operator(timeout: float = 90) -> None:
+    """Wait until the operator is ready."""
+    kubectl("rollout", "status", "deployment/pdfjob", "-n", SYSTEM, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
+
+
+def operator_log() -> Iterator[dict[str, Any]]:
+    """Yield the log entries of the running operator."""
+    for line in kubectl("logs", "deployment/pdfjob", "-n", SYSTEM, "--tail=-1").stdout.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def run_plugin(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run ``kubectl pdfjob`` as a user would."""
+    plugin = Path(sys.executable).with_name("kubectl-pdfjob")
+    return subprocess.run(
+        [str(plugin), *arguments], capture_output=True, text=True, check=False, timeout=timeout, env=environment()
+    )
