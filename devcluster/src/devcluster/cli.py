@@ -22,7 +22,7 @@ from .gobuild import ensure_built, link_tools, tool_programs
 from .images import LocalImages, find_repository
 from .locking import exclusive
 from .paths import Paths
-from .progress import console
+from .progress import complain, console
 from .settings import NODE_ADDRESS
 from .versions import HELM, KUBERNETES
 
@@ -216,5 +216,5 @@ def main() -> None:
     try:
         app(prog_name="devcluster")
     except DevclusterError as error:
-        console.print(f"[red]error:[/red] {error}", markup=True)
+        complain(str(error))
         sys.exit(1)

@@ -191,7 +191,7 @@ class Cluster:
     def _name_the_dead(self) -> None:
         for part in self.status():
             if part.state == "dead":
-                note(f"[yellow]{part.name} had died; starting it again[/yellow]")
+                note(f"{part.name} had died; starting it again", style="yellow")
 
     def _clean_leftovers(self) -> None:
         """Remove what a killed cluster left: processes without records, mounts, network namespaces."""

@@ -183,7 +183,10 @@ def upstream_resolvers(resolv_conf: str) -> list[str]:
     for line in resolv_conf.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == "nameserver":
-            address = ipaddress.ip_address(words[1].partition("%")[0])
+            try:
+                address = ipaddress.ip_address(words[1].partition("%")[0])
+            except ValueError:
+                continue  # libc ignores such a line too
             if not address.is_loopback and not address.is_link_local:
                 servers.append(str(address))
     return servers

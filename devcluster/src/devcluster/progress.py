@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """All progress goes to standard error: standard output is for values that scripts read."""
@@ -19,6 +20,7 @@ def step(what: str) -> Iterator[None]:
     what
         A short sentence part such as ``building etcd 3.6.16``.
     """
+    what = escape(what)
     console.print(f"[bold]==>[/bold] {what} ...")
     start = time.monotonic()
     try:
@@ -29,6 +31,11 @@ def step(what: str) -> Iterator[None]:
     console.print(f"    [green]done[/green] in {time.monotonic() - start:.1f} s: {what}")
 
 
-def note(text: str) -> None:
+def note(text: str, style: str | None = None) -> None:
     """Print one line that is not a timed step."""
-    console.print(f"    {text}")
+    console.print(f"    {text}", style=style, markup=False)
+
+
+def complain(text: str) -> None:
+    """Print the message of a failure; log lines in it may hold anything, brackets too."""
+    console.print(f"[red]error:[/red] {escape(text)}")

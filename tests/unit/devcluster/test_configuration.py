@@ -97,7 +97,8 @@ def test_etcd_asks_for_a_client_certificate() -> None:
 
 
 def test_resolvers_that_a_pod_cannot_reach_are_left_out() -> None:
-    text = "search x\nnameserver 127.0.0.53\nnameserver 10.1.2.3\nnameserver ::1\nnameserver fe80::1%eth0\n"
+    servers = ["junk", "127.0.0.53", "10.1.2.3", "::1", "fe80::1%eth0"]
+    text = "search x\n" + "".join(f"nameserver {server}\n" for server in servers)
     assert node.upstream_resolvers(text) == ["10.1.2.3"]
 
 
