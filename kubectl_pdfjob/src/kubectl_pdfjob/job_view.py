@@ -57,7 +57,7 @@ def render(view: JobView, now: datetime) -> RenderableType:
 
 
 def _facts(job: PdfJob, now: datetime) -> Table:
-    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     rows: list[tuple[str, str | Text | None]] = [
@@ -138,8 +138,8 @@ def _settings(job: PdfJob) -> str:
     if spec.processor.custom:
         processor = f"custom ({spec.processor.custom.image})"
     return (
-        f"processor {processor}, {counted(spec.chunking.pages_per_chunk, 'page')} a chunk above "
-        f"{counted(spec.chunking.threshold_pages, 'page')}, overlap {spec.chunking.overlap_pages}, "
+        f"processor {processor}, chunks of {counted(spec.chunking.pages_per_chunk, 'page')} (a document of up to "
+        f"{spec.chunking.threshold_pages} is one), overlap {spec.chunking.overlap_pages}, "
         f"parallelism {spec.parallelism}, priority {spec.priority}"
     )
 
@@ -149,8 +149,8 @@ def _limits(job: PdfJob) -> str:
     backoff = policy.backoff
     return (
         f"chunk {limits.chunk_timeout_seconds} s (soft {limits.chunk_soft_timeout_seconds} s), stuck after "
-        f"{limits.stuck_timeout_seconds} s, {counted(policy.max_retries, 'retry', 'retries')} a chunk after "
-        f"{backoff.initial_seconds} s, x{backoff.factor}, at most {backoff.max_seconds} s"
+        f"{limits.stuck_timeout_seconds} s, up to {counted(policy.max_retries, 'retry', 'retries')} a chunk "
+        f"(after {backoff.initial_seconds} s, then x{backoff.factor}, at most {backoff.max_seconds} s)"
     )
 
 
@@ -173,10 +173,10 @@ def _times(job: PdfJob, now: datetime) -> str:
 def _workers(workers: Sequence[Worker], now: datetime) -> RenderableType | None:
     if not workers:
         return None
-    table = new_table("CHUNK", "START", "STATE", "SINCE", "POD", "DETAIL")
+    table = new_table("CHUNK", "START", "STATE", "SINCE", "DETAIL")
     for worker in workers[:_LISTED]:
         chunk, start = (NONE if number is None else str(number) for number in (worker.chunk, worker.start))
-        table.add_row(chunk, start, worker.state, ago(worker.since, now), worker.pod, worker.detail)
+        table.add_row(chunk, start, worker.state, ago(worker.since, now), worker.detail or f"pod {worker.pod}")
     return _cut(table, len(workers))
 
 

@@ -74,7 +74,7 @@ def phase_text(phase: str) -> Text:
 
 def new_table(*columns: str, last_folds: bool = True) -> Table:
     """Return an empty table in the manner of ``kubectl get``; only its last column may be wrapped."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for column in columns:
         folds = last_folds and column == columns[-1]
         table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ellipsis")

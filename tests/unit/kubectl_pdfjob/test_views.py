@@ -1,0 +1,142 @@
+"""Tables and lines from models."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_pdfjob.job_view import JobView, next_commands, render
+from kubectl_pdfjob.screen import plain
+from kubectl_pdfjob.views import chunk_table, failure, holdup, job_line, job_table, step_text
+from kubectl_pdfjob.workers import live_workers
+from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, JobCode
+from pdfjob_api.pdfjob import PdfJob
+
+from .builders import NOW, ago, condition, failed_job, finished_job, make_chunk, make_job, make_pod, running_job
+
+
+@pytest.mark.parametrize(
+    ("job", "text"),
+    [
+        (running_job(5, 10), "Processing chunk 5/10 (50%)"),
+        (running_job(2, 3), "Processing chunk 2/3 (66%)"),
+        (make_job(currentStep="Merging", summary={"progress": "100%", "chunks": "3/3"}), "Merging"),
+        (make_job(), "Waiting for the operator"),
+        (finished_job(), ""),
+    ],
+)
+def test_the_step_shows_the_plain_ratio_of_chunks(job: PdfJob, text: str) -> None:
+    assert step_text(job) == text
+
+
+def test_a_line_says_where_a_job_stands() -> None:
+    assert job_line(running_job(5, 10)) == "novel  Running  45%  Processing chunk 5/10 (50%)"
+
+
+def test_jobs_are_listed_with_the_newest_first() -> None:
+    text = plain(job_table([make_job("older", created=600), make_job("newer", created=30)], NOW))
+
+    assert text.splitlines() == [
+        "NAME   PHASE    PROGRESS  CHUNKS  FAILED  AGE  STEP",
+        "newer  Pending  -         -       -       30s  -",
+        "older  Pending  -         -       -       10m  -",
+    ]
+
+
+def test_chunks_show_tries_times_and_reasons() -> None:
+    error = {"code": "TIMEOUT", "message": "Processing timeout exceeded"}
+    result = {"uri": "s3://b/k", "sha256": "0", "bytes": 1, "sentences": 812}
+    done = {"attempts": 1, "startedAt": ago(200), "processedAt": ago(180), "updatedAt": ago(180), "result": result}
+    chunks = [
+        make_chunk(0, "Succeeded", lastError=error, **done),
+        make_chunk(1, "RetryScheduled", attempts=1, nextRetryTime=ago(-17), updatedAt=ago(3), lastError=error),
+        make_chunk(2, "Running", attempts=1, startedAt=ago(12), updatedAt=ago(12)),
+        make_chunk(3),
+    ]
+
+    again = "TIMEOUT: Processing timeout exceeded (again in 17s)"
+    assert plain(chunk_table(chunks, NOW)).splitlines() == [
+        "CHUNK  PAGES    PHASE           TRIES  SENTENCES  TOOK  AGE    ERROR",
+        "0      1-50     Succeeded       1      812        20s   3m     -",
+        f"1      51-100   RetryScheduled  1      -          -     3s     {again}",
+        "2      101-150  Running         1      -          12s   12s    -",
+        "3      151-200  Pending         0      -          -     4m10s  -",
+    ]
+
+
+def test_the_view_of_a_job_fits_eighty_columns() -> None:
+    chunks = [make_chunk(1, "Failed", attempts=4, lastError={"code": "TIMEOUT", "message": "slow " * 50})]
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node " * 30}
+    workers = live_workers([make_pod(conditions=[unschedulable])], "uid-1")
+    job = running_job(failedChunks="1", retries=3, sentences=4321)
+    text = plain(render(JobView(job, chunks, workers, " -n lib"), NOW), width=80)
+
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "4,321" in text
+    assert "Unschedulable" in text
+
+
+def test_only_the_last_finished_chunks_are_shown_and_at_most_ten_failures() -> None:
+    done = [make_chunk(index, "Succeeded", processedAt=ago(100 - index)) for index in range(20)]
+    bad = [make_chunk(index, "Failed", lastError={"code": "NO_TEXT", "message": "x"}) for index in range(20, 40)]
+    parts = plain(render(JobView(running_job(), [*done, *bad]), NOW)).split("\n\n")
+    recent = next(part for part in parts if part.startswith("Recently finished:"))
+    failed = next(part for part in parts if part.startswith("Failed:"))
+
+    assert [line.split()[0] for line in recent.splitlines()[2:]] == ["19", "18", "17", "16", "15"]
+    assert failed.splitlines()[-1].strip() == "... and 10 more"
+
+
+def test_a_partial_result_names_what_is_missing() -> None:
+    files = [{"format": "txt", "uri": "s3://b/k", "bytes": 1200, "sha256": "0"}]
+    job = finished_job().model_copy(
+        update={"status": make_job(result={"files": files, "partial": True, "missingPages": "51-100"}).status}
+    )
+
+    assert "txt 1.2 kB; partial, missing pages 51-100" in plain(render(JobView(job, []), NOW))
+
+
+def test_a_source_that_was_refused_says_so_in_the_operators_words() -> None:
+    broken = condition("Split", "False", "Encrypted", "a password is needed; remove it and submit again")
+    message, hint = failure(failed_job("INVALID_SOURCE", broken, "a password is needed; remove it and submit again"))
+
+    expected = "INVALID_SOURCE/Encrypted: a password is needed; remove it and submit again"
+    assert message == f'pdfjob "novel" failed: {expected}'
+    assert hint is None
+
+
+def test_failed_chunks_lead_to_the_command_that_shows_them() -> None:
+    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice
+    text = f"1 of 10 chunks failed (3); chunk 3: NO_TEXT: nothing; {advice}"
+    broken = condition("ChunksSucceeded", "False", "ChunksFailed", text)
+    message, hint = failure(failed_job("CHUNK_PROCESSING_ERROR", broken, text), " -n lib")
+
+    assert message.endswith("ChunksFailed: 1 of 10 chunks failed (3); chunk 3: NO_TEXT: nothing")
+    assert hint == "kubectl pdfjob chunks novel --status Failed -n lib"
+
+
+@pytest.mark.parametrize("code", [*JobCode, *ChunkCode])
+def test_every_code_has_a_failure_text_without_placeholders(code: JobCode | ChunkCode) -> None:
+    rule = JOB_CODES[code] if isinstance(code, JobCode) else CHUNK_CODES[code]
+    message, hint = failure(failed_job(code, condition("Accepted", "True"), rule.message))
+
+    assert message == f'pdfjob "novel" failed: {code}: {rule.message}'
+    assert hint
+    assert "NAME" not in hint
+
+
+def test_a_job_that_cannot_go_on_says_why() -> None:
+    waiting = condition("Split", "Unknown", "BucketNotFound", "bucket x does not exist; tried again in 20 s")
+
+    assert holdup(make_job(conditions=[waiting])) == "BucketNotFound: bucket x does not exist; tried again in 20 s"
+    assert holdup(running_job()) is None
+    assert holdup(finished_job()) is None
+
+
+def test_the_next_command_fits_the_state() -> None:
+    failed = failed_job("INVALID_SOURCE", condition("Split", "False"), "x")
+
+    assert next_commands(running_job(), " -n lib", NOW) == ["kubectl pdfjob status novel --watch -n lib"]
+    assert next_commands(finished_job(), "", NOW) == ["kubectl pdfjob results novel"]
+    assert next_commands(failed, "", NOW) == ["kubectl describe pdfjob novel"]
+    assert "operator has not taken this job" in next_commands(make_job(created=60), "", NOW)[0]
+    assert next_commands(make_job(created=3), "", NOW) == ["kubectl pdfjob status novel --watch"]
