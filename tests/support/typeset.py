@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pikepdf
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
@@ -59,6 +60,15 @@ def wrap(text: str) -> list[str]:
         else:
             line = longer
     return [*lines, line] if line else lines
+
+
+def broken_page(pdf: bytes, index: int) -> bytes:
+    """Return the PDF with a page that no reader can load."""
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        document.Root.Pages.Kids[index] = document.make_indirect(pikepdf.Dictionary(Type=pikepdf.Name.Nonsense))
+        buffer = io.BytesIO()
+        document.save(buffer)
+        return buffer.getvalue()
 
 
 def _draw(canvas: Canvas, text: str, height: float, size: float) -> None:

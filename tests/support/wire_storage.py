@@ -10,10 +10,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
+
+from typing_extensions import override
 
 SIGNATURE = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20990101T000000Z&X-Amz-Expires=3600&X-Amz-Signature=c0ffee"
 
@@ -46,12 +49,7 @@ class WireStorage:
     """Method, path and body of every request, in order."""
 
     def __enter__(self) -> Self:
-        storage = self
-
-        class Handler(_Handler):
-            wire = storage
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._server.daemon_threads = True
         self._lock = threading.Lock()
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -88,9 +86,13 @@ class WireStorage:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wire: WireStorage
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def __init__(self, wire: WireStorage, *args: Any) -> None:
+        self.wire = wire
+        super().__init__(*args)
+
+    @override
+    def log_message(self, format: str, *args: object) -> None:
         """Tests read the runner's log, not the server's."""
 
     def do_GET(self) -> None:

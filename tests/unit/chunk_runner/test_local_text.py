@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import pikepdf
 import pytest
 
 from chunk_runner.failures import RunnerError
@@ -17,7 +15,7 @@ from pdfjob_api.errors import ExitCode
 from pdfjob_api.processing import LocalProcessor as Settings
 from pdfjob_api.processing import Processor, Repair
 from tests.support.runner_process import make_task
-from tests.support.typeset import Sheet, typeset, wrap
+from tests.support.typeset import Sheet, broken_page, typeset, wrap
 
 LONG = "The quick brown fox jumps over the lazy dog while the old farmer watches the river from his window"
 
@@ -39,7 +37,7 @@ def texts(records: Sequence[Record]) -> list[tuple[int, int, str]]:
     return [(record.page, record.end_page, record.text) for record in records]
 
 
-def test_lines_of_a_paragraph_become_sentences(tmp_path):
+def test_lines_of_a_paragraph_become_sentences(tmp_path: Path) -> None:
     lines = wrap(f"{LONG}. It costs 3.50 euros, as Mr. Smith says. {LONG}!")
     assert texts(read(tmp_path, [Sheet(lines)])) == [
         (1, 1, f"{LONG}."),
@@ -48,12 +46,12 @@ def test_lines_of_a_paragraph_become_sentences(tmp_path):
     ]
 
 
-def test_the_language_decides_where_a_sentence_ends(tmp_path):
+def test_the_language_decides_where_a_sentence_ends(tmp_path: Path) -> None:
     sheets = [Sheet(["Il a vu M. Dupont hier soir. Il part."])]
     assert [record.text for record in read(tmp_path, sheets, "fr")] == ["Il a vu M. Dupont hier soir.", "Il part."]
 
 
-def test_headings_lists_and_paragraphs_are_kept_apart(tmp_path):
+def test_headings_lists_and_paragraphs_are_kept_apart(tmp_path: Path) -> None:
     sheet = Sheet(["2.5 Priorities", *wrap(f"{LONG}."), "", "• first thing,", "• second thing", "", *wrap(f"{LONG}.")])
     assert [record.text for record in read(tmp_path, [sheet])] == [
         "2.5 Priorities",
@@ -64,7 +62,7 @@ def test_headings_lists_and_paragraphs_are_kept_apart(tmp_path):
     ]
 
 
-def test_entries_of_a_table_of_contents_are_one_record_each(tmp_path):
+def test_entries_of_a_table_of_contents_are_one_record_each(tmp_path: Path) -> None:
     sheet = Sheet(
         ["1.1 Mr. Smith and others . . . . . . . . . . . 12", "1.2 The rest. And more . . . . . . . . . . 13"]
     )
@@ -89,7 +87,7 @@ def spanning_sheets(**fields: str | Sequence[str]) -> list[Sheet]:
     return [Sheet(lines[:-1], **fields), Sheet(rest, **fields)]  # type: ignore[arg-type]
 
 
-def test_a_sentence_over_a_page_border_comes_once_and_whole(tmp_path):
+def test_a_sentence_over_a_page_border_comes_once_and_whole(tmp_path: Path) -> None:
     assert texts(read(tmp_path, spanning_sheets())) == [
         (1, 1, "A first sentence stands here."),
         (1, 2, SPANNING),
@@ -97,7 +95,7 @@ def test_a_sentence_over_a_page_border_comes_once_and_whole(tmp_path):
     ]
 
 
-def test_running_heads_feet_and_footnotes_do_not_get_into_the_sentence(tmp_path):
+def test_running_heads_feet_and_footnotes_do_not_get_into_the_sentence(tmp_path: Path) -> None:
     first, second = spanning_sheets(head="The Manual of Foxes", notes=["1 A note in small print."])
     sheets = [
         Sheet(first.lines, head=first.head, foot="12 Chapter 2. The Fox", notes=first.notes),
@@ -112,7 +110,7 @@ def test_running_heads_feet_and_footnotes_do_not_get_into_the_sentence(tmp_path)
     assert (2, 2, "2.5. The Fox 13") in records
 
 
-def test_a_word_cut_at_the_end_of_a_page_is_whole_again(tmp_path):
+def test_a_word_cut_at_the_end_of_a_page_is_whole_again(tmp_path: Path) -> None:
     lines = wrap(f"A first sentence stands here. {LONG} and by {LONG.lower()}")
     sheets = [
         Sheet([*lines, "and the whole of this line leads up to the end of the page with its dis-"]),
@@ -123,45 +121,36 @@ def test_a_word_cut_at_the_end_of_a_page_is_whole_again(tmp_path):
     assert "its distribution of goods" in joined[0].text
 
 
-def test_a_blank_page_ends_the_sentence(tmp_path):
+def test_a_blank_page_ends_the_sentence(tmp_path: Path) -> None:
     first, second = spanning_sheets()
     records = read(tmp_path, [first, Sheet(), second])
     assert all(record.page == record.end_page for record in records)
     assert {record.page for record in records} == {1, 3}
 
 
-def test_a_page_never_goes_whole_into_the_one_before(tmp_path):
+def test_a_page_never_goes_whole_into_the_one_before(tmp_path: Path) -> None:
     endless = wrap(" ".join([LONG.lower()] * 6))
     records = read(tmp_path, [Sheet(endless), Sheet(endless), Sheet(endless)])
     assert {record.page for record in records} == {1, 2, 3}
     assert all(record.end_page <= record.page + 1 for record in records)
 
 
-def test_a_heading_at_the_top_of_a_page_is_no_end_of_a_sentence(tmp_path):
+def test_a_heading_at_the_top_of_a_page_is_no_end_of_a_sentence(tmp_path: Path) -> None:
     lines = wrap(f"A first sentence. {LONG} and so on with {LONG.lower()}")
     sheets = [Sheet(lines[:-1]), Sheet(["Results", "", *wrap(f"{LONG}. {LONG}.")])]
     assert all(record.end_page == record.page for record in read(tmp_path, sheets))
 
 
-def test_a_line_that_had_room_left_does_not_go_on(tmp_path):
+def test_a_line_that_had_room_left_does_not_go_on(tmp_path: Path) -> None:
     sheets = [Sheet([*wrap(f"{LONG}."), "$ ls -l /tmp"]), Sheet(wrap(f"paths are shown and {LONG.lower()}. {LONG}."))]
     assert all(record.end_page == record.page for record in read(tmp_path, sheets))
 
 
-def test_no_text_is_lost_and_none_is_said_twice(tmp_path):
+def test_no_text_is_lost_and_none_is_said_twice(tmp_path: Path) -> None:
     sheets = [*spanning_sheets(head="The Manual of Foxes"), *spanning_sheets()]
     words = " ".join(line for sheet in sheets for line in (sheet.head, *sheet.lines)).split()
     found = " ".join(record.text for record in read(tmp_path, sheets)).split()
     assert sorted(found) == sorted(words)
-
-
-def broken_page(pdf: bytes, index: int) -> bytes:
-    """Return the PDF with a page that no reader can load."""
-    with pikepdf.open(io.BytesIO(pdf)) as document:
-        document.Root.Pages.Kids[index] = document.make_indirect(pikepdf.Dictionary(Type=pikepdf.Name.Nonsense))
-        buffer = io.BytesIO()
-        document.save(buffer)
-        return buffer.getvalue()
 
 
 def three_pages(folder: Path) -> tuple[bytes, Path]:
@@ -172,7 +161,7 @@ def three_pages(folder: Path) -> tuple[bytes, Path]:
     return pdf, path
 
 
-def test_pdfium_refuses_the_broken_page_and_reads_its_neighbours(tmp_path):
+def test_pdfium_refuses_the_broken_page_and_reads_its_neighbours(tmp_path: Path) -> None:
     _, path = three_pages(tmp_path)
     document = ChunkPdf(path, pages=3)
     with pytest.raises(UnreadablePageError):
@@ -180,15 +169,15 @@ def test_pdfium_refuses_the_broken_page_and_reads_its_neighbours(tmp_path):
     assert document.lines(2)[0].text.startswith("Page 3 says this.")
 
 
-def test_strict_names_the_page_that_cannot_be_read(tmp_path):
+def test_strict_names_the_page_that_cannot_be_read(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 41, 43), path)
-    with pytest.raises(RunnerError, match="page 42 cannot be read .*source.repair: Repair") as caught:
+    with pytest.raises(RunnerError, match=r"page 42 cannot be read .*source.repair: Repair") as caught:
         processor.process((42,))
     assert caught.value.exit_code is ExitCode.INVALID_PDF
 
 
-def test_repair_lists_the_page_and_goes_on(tmp_path):
+def test_repair_lists_the_page_and_goes_on(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 41, 43, repair=Repair.REPAIR), path)
     finished = [processor.process((page,)) for page in (41, 42, 43)]
@@ -196,13 +185,13 @@ def test_repair_lists_the_page_and_goes_on(tmp_path):
     assert [bool(part.records) for part in finished] == [True, False, True]
 
 
-def test_a_broken_context_page_counts_as_blank(tmp_path):
+def test_a_broken_context_page_counts_as_blank(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 43, 43, context_before=2), path)
     assert processor.process((43,)).records[0].text == "Page 3 says this."
 
 
-def test_another_number_of_pages_than_the_task_says_is_refused(tmp_path):
+def test_another_number_of_pages_than_the_task_says_is_refused(tmp_path: Path) -> None:
     pdf = typeset([Sheet(["One."])])
     path = tmp_path / "short.pdf"
     path.write_bytes(pdf)
@@ -211,7 +200,7 @@ def test_another_number_of_pages_than_the_task_says_is_refused(tmp_path):
     assert caught.value.exit_code is ExitCode.INVALID_PDF
 
 
-def test_what_is_no_pdf_is_refused(tmp_path):
+def test_what_is_no_pdf_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "no.pdf"
     path.write_bytes(b"<html>404</html>")
     with pytest.raises(RunnerError, match="cannot be opened") as caught:

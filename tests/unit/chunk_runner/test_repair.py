@@ -30,33 +30,33 @@ def repaired(text: str, evidence: str = "") -> str:
         ("(mainte", "nant)", "(maintenant)"),
     ],
 )
-def test_a_hyphen_at_the_end_of_a_line_stays_only_in_compounds(mark, left, right, expected):
+def test_a_hyphen_at_the_end_of_a_line_stays_only_in_compounds(mark: str, left: str, right: str, expected: str) -> None:
     assert repaired(f"{left}{mark}{right}") == expected
 
 
-def test_the_page_itself_tells_how_a_word_is_written():
+def test_the_page_itself_tells_how_a_word_is_written() -> None:
     assert repaired("apt\x02cache", evidence="run apt-cache often") == "apt-cache"
     assert repaired("non\x02sense", evidence="all nonsense here") == "nonsense"
 
 
-def test_many_marks_in_one_text_are_all_resolved():
+def test_many_marks_in_one_text_are_all_resolved() -> None:
     assert repaired("syl\x02la\x02bles and syl\x02la\x02bles") == "syllables and syllables"
 
 
-def test_only_ligatures_are_normalised():
+def test_only_ligatures_are_normalised() -> None:
     assert repaired("e\ufb03cient \ufb01rst x² ½ Ａ ĳ") == "efficient first x² ½ Ａ ij"
 
 
-def test_controls_and_halves_of_surrogates_go_and_text_stays():
+def test_controls_and_halves_of_surrogates_go_and_text_stays() -> None:
     assert repaired("a\x00b\x07c\x9fd\ud83de\u200bf\ufeff") == "abcdef"
     assert repaired("a\ud800b").encode() == b"ab"
 
 
-def test_white_space_of_every_kind_becomes_one_space():
+def test_white_space_of_every_kind_becomes_one_space() -> None:
     assert repaired(" libre\u00a0; \t vous\u202f!\u2009 ") == "libre ; vous !"
 
 
-def test_leader_dots_become_one_ellipsis_and_an_ellipsis_stays():
+def test_leader_dots_become_one_ellipsis_and_an_ellipsis_stays() -> None:
     assert repaired("9.10 Liste . . . . . . . . 145") == "9.10 Liste … 145"
     assert has_leader("9.10 Liste . . . . . . . . 145")
     assert repaired("so ... it went....") == "so ... it went...."
@@ -74,5 +74,5 @@ def test_leader_dots_become_one_ellipsis_and_an_ellipsis_stays():
         ("one ", "", "one"),
     ],
 )
-def test_lines_are_joined_as_a_reader_would(left, right, expected):
+def test_lines_are_joined_as_a_reader_would(left: str, right: str, expected: str) -> None:
     assert join_lines(left, right) == expected

@@ -23,16 +23,16 @@ from chunk_runner.text.sentences import is_one_sentence, split_sentences
         ("en", "", []),
     ],
 )
-def test_sentences_end_where_a_reader_ends_them(language, text, expected):
+def test_sentences_end_where_a_reader_ends_them(language: str, text: str, expected: list[str]) -> None:
     assert split_sentences(text, language) == expected
 
 
-def test_nothing_is_left_out():
+def test_nothing_is_left_out() -> None:
     text = "M. A. B. C.-D. e. f! g? 1. 2. (h. i) … j.k. L."
     for language in ("fr", "en", "de"):
         assert " ".join(split_sentences(text, language)).replace(" ", "") == text.replace(" ", "")
 
 
-def test_an_abbreviation_at_the_end_of_a_page_ends_no_sentence():
+def test_an_abbreviation_at_the_end_of_a_page_ends_no_sentence() -> None:
     assert is_one_sentence("C’est la maison de M.", "Dupont, dit-il.", "fr")
     assert not is_one_sentence("C’est la maison.", "Dupont part.", "fr")
