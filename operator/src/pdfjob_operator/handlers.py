@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 import structlog
@@ -101,7 +101,7 @@ class Watcher:
                 kopf.operator(
                     registry=build_registry(sink),
                     settings=build_settings(),
-                    identity=FIELD_MANAGER,  # kopf would ask for the user's name, and a container's user has none
+                    identity=cast("Any", FIELD_MANAGER),  # kopf would ask for the user's name, and a container's user has none
                     standalone=True,
                     clusterwide=not self._namespaces,
                     namespaces=list(self._namespaces),
