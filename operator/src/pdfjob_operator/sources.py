@@ -6,6 +6,7 @@ Source of the rules: requirement R-4 and section 3.1 of the design.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import unicodedata
 from collections.abc import Sequence
@@ -102,7 +103,8 @@ async def fetch_source(
             assert source.http is not None
             return await _HttpFetch(source.http, destination, settings.source, lookup).run()
     except BaseException as error:
-        destination.unlink(missing_ok=True)  # noqa: ASYNC240 - a moment, and the task may be cancelled already
+        with contextlib.suppress(OSError):
+            destination.unlink()  # noqa: ASYNC240 - a moment, and the task may be cancelled already
         if isinstance(error, TimeoutError):
             message = (
                 f"the transfer did not end within {settings.source.total_timeout_seconds:g} s; it is tried again. "
