@@ -1,0 +1,442 @@
+"""The operator's side of the simulated world: the real cache, memory and `decide`, and actions one at a time.
+
+What `act`, `work` and `reconcile` do with sockets and threads is done here in small steps that the test drives, so that
+anything may happen between any two of them: an event, a fault, the death of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from pdfjob_api.conditions import JobCondition, Reason
+from pdfjob_api.contract import Progress
+from pdfjob_api.names import FINALIZER
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
+from pdfjob_operator.actions import (
+    Action,
+    AddFinalizer,
+    CreateJob,
+    Decision,
+    DeleteChunks,
+    DeleteJob,
+    DeletePod,
+    ReadEnd,
+    ReadProgress,
+    RemoveFinalizer,
+    RestoreChunk,
+    StartWork,
+    StopWork,
+    WriteChunk,
+)
+from pdfjob_operator.cache import Cache
+from pdfjob_operator.clock import to_wire
+from pdfjob_operator.decide import decide
+from pdfjob_operator.jobspec import Urls, build_job
+from pdfjob_operator.memory import JobMemory
+from pdfjob_operator.observation import EndFacts, Merged, Observation, Rules, WorkError, WorkKind, group_starts
+from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash
+from pdfjob_operator.planning import plan_ranges
+from pdfjob_operator.resources import build_chunk
+from pdfjob_operator.settings import RunnerSettings
+from pdfjob_operator.status import is_true
+from pdfjob_operator.storage.kubernetes import (
+    AlreadyExistsError,
+    ConflictError,
+    KubernetesError,
+    NotFoundError,
+    UnavailableError,
+)
+
+from .world import KINDS, World
+
+_URLS: Final = Urls(chunk="c", checkpoint="k", progress="p", result="r", previous_checkpoint=None)
+_RUNNER: Final = RunnerSettings(image="runner")
+Steps = Generator[None, int, None]
+"""Stands still before each step; what is sent in says which of several comes first."""
+
+
+class WorkFailedError(Exception):
+    """Background work failed; ``final`` says whether it is tried again."""
+
+    def __init__(self, *, final: bool) -> None:
+        super().__init__("the source is damaged" if final else "the storage does not answer")
+        self.final = final
+
+
+@dataclass(slots=True)
+class SimulatedOperator:
+    """One operator process after the other, for one PdfJob."""
+
+    world: World
+    cache: Cache = field(default_factory=Cache)
+    memory: JobMemory = field(default_factory=JobMemory)
+    due: datetime | None = None
+    """When the work queue hands the PdfJob out; None = nobody has asked for it."""
+    failing: str = ""
+    """What the next call to the API server does: "before" it has an effect, or "after" it, it fails; "" = works."""
+    reads_fail: bool = False
+    """Whether the next read of an end fails."""
+    work_fails: WorkFailedError | None = None
+    """How the next step of background work fails."""
+    decisions: int = 0
+    _reconcile: Steps | None = None
+    _work: Steps | None = None
+    _failures: int = 0
+    _status_written: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    # The process.
+
+    def start(self) -> None:
+        """Begin with nothing but full listings."""
+        self.resync()
+
+    def crash(self) -> None:
+        """Die at once and start anew: what was in memory is gone, and what was under way ends where it is."""
+        self.cache, self.memory = Cache(), JobMemory()
+        self.due = self._status_written = self._reconcile = self._work = None
+        self._failures, self.failing, self.reads_fail, self.work_fails = 0, "", False, None
+        self.start()
+
+    def wake(self, seconds: float = 0.02) -> None:
+        """Put the PdfJob on the work queue."""
+        due = self.world.now + timedelta(seconds=seconds)
+        self.due = due if self.due is None else min(self.due, due)
+
+    def deliver(self, plural: str, number: int, *, keep: bool = False) -> None:
+        """Take in one of the events that have not arrived yet; ``keep`` lets it come again."""
+        events = self.world.events[plural]
+        kind, raw = events[number] if keep else events.pop(number)
+        owner = self.cache.remove(plural, raw) if kind == "DELETED" else self.cache.apply(plural, raw)
+        if owner:
+            self.wake()
+
+    def resync(self) -> None:
+        """Compare the caches with full listings."""
+        for plural in KINDS:
+            raws, version = self.world.listing(plural)
+            if self.cache.replace(plural, raws, version):
+                self.wake()
+
+    # Reconciles.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reconcile is under way."""
+        return self._reconcile is not None
+
+    @property
+    def working(self) -> bool:
+        """Whether background work is under way."""
+        return self._work is not None
+
+    def step(self, pick: int = 0) -> None:
+        """Do the next action of the reconcile in hand, or take the PdfJob off the queue."""
+        if self._reconcile is None:
+            self.due = None
+            self._reconcile = self._reconcile_steps()
+            self._advance(lambda steps: next(steps))
+        else:
+            self._advance(lambda steps: steps.send(pick))
+
+    def reconcile(self, pick: int = 0) -> None:
+        """Finish the reconcile in hand, or do a whole one."""
+        self.step(pick)
+        while self._reconcile is not None:
+            self.step(pick)
+
+    def _advance(self, resume: Callable[[Steps], None]) -> None:
+        assert self._reconcile is not None
+        try:
+            resume(self._reconcile)
+        except StopIteration:
+            self._reconcile, self._failures = None, 0
+        except KubernetesError:
+            self._reconcile = None
+            self.wake(min(0.5 * 2 ** min(self._failures, 7), 60.0))
+            self._failures += 1
+
+    def _reconcile_steps(self) -> Steps:
+        job = self.cache.job(self.world.uid)
+        if job is None:
+            self._work = None
+            return
+        if is_true(job, JobCondition.FINISHED) and self._work is None:
+            self.memory.learn(plan=None, manifest=None, merged=None)
+        decision = self._decide(job)
+        reads = [action for action in decision.actions if isinstance(action, ReadEnd)]
+        if reads:
+            yield from self._perform(job, reads)
+            job = self.cache.job(self.world.uid) or job
+            decision = self._decide(job)
+        yield from self._act(job, decision)
+        if decision.requeue_seconds is not None:
+            self.wake(decision.requeue_seconds)
+
+    def _decide(self, job: PdfJob) -> Decision:
+        self.decisions += 1
+        uid = self.world.uid
+        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid))
+        return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts, Rules()), self.world.now)
+
+    def _act(self, job: PdfJob, decision: Decision) -> Steps:
+        late = CreateJob | DeleteJob | DeletePod
+        actions = decision.actions
+        yield from self._perform(job, [action for action in actions if isinstance(action, WriteChunk)])
+        yield from self._perform(job, [action for action in actions if not isinstance(action, WriteChunk | late)])
+        yield from self._perform(job, [action for action in actions if isinstance(action, CreateJob)])
+        yield from self._perform(job, [action for action in actions if isinstance(action, DeleteJob | DeletePod)])
+        if any(not isinstance(action, ReadProgress) for action in actions):
+            self.wake()
+        if decision.status is None:
+            return
+        current = self.cache.job(self.world.uid)
+        if current is None or current.status == decision.status or is_true(current, JobCondition.FINISHED):
+            return
+        ready = self._status_written + timedelta(seconds=1) if self._status_written else self.world.now
+        if ready > self.world.now:
+            self.wake((ready - self.world.now).total_seconds())
+            return
+        yield
+        self._status_written = self.world.now
+        self._replace_status("pdfjobs", current, decision.status.wire())
+
+    def _perform(self, job: PdfJob, actions: Iterable[Action]) -> Steps:
+        """Carry out actions in any order; the first error comes out when all have ended."""
+        left = list(actions)
+        errors: list[KubernetesError] = []
+        while left:
+            pick = yield
+            action = left.pop((pick or 0) % len(left))
+            try:
+                self._one(job, action)
+            except KubernetesError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    # Actions, as `act` carries them out.
+
+    def _one(self, job: PdfJob, action: Action) -> None:
+        match action:
+            case AddFinalizer():
+                self._finalizers(job, [*job.metadata.finalizers, FINALIZER])
+            case RemoveFinalizer():
+                self._finalizers(job, [name for name in job.metadata.finalizers if name != FINALIZER])
+            case StartWork():
+                self._start_work(job, action.kind)
+            case StopWork():
+                self._end_work()
+            case DeleteChunks():
+                self._delete_chunks(job)
+            case RestoreChunk():
+                self._restore(job, action.index)
+            case ReadEnd():
+                self._read_end(action)
+            case ReadProgress():
+                done = self.world.storage.newest_checkpoint(action.chunk.spec.index)
+                progress = Progress(done=done, total=action.chunk.spec.page_count, time=to_wire(self.world.now))
+                self.memory.learn_progress(action.chunk.metadata.uid, action.start, progress)
+            case WriteChunk():
+                self._write_chunk(action)
+            case CreateJob():
+                self._create_job(job, action)
+            case DeleteJob():
+                self._call(lambda: self.world.delete("jobs", action.uid))
+                self.cache.forget("jobs", self.world.uid, action.uid)
+            case DeletePod():
+                self._call(lambda: self.world.delete("pods", action.uid))
+
+    def _call(self, call: Callable[[], object]) -> None:
+        """Call the API server, which may not answer: before it has done anything, or after."""
+        fault, self.failing = self.failing, ""
+        if fault != "before":
+            call()
+        if fault:
+            raise UnavailableError(f"no answer ({fault})")
+
+    def _finalizers(self, job: PdfJob, names: list[str]) -> None:
+        meta = job.metadata
+        with suppress(NotFoundError):
+            self._conflicting(
+                "pdfjobs", meta.name, lambda: self.world.set_finalizers(meta.name, meta.resource_version, names)
+            )
+
+    def _replace_status(self, plural: str, current: PdfJob | PdfChunk, status: dict[str, object]) -> None:
+        meta = current.metadata
+        self._conflicting(
+            plural,
+            meta.name,
+            lambda: self.world.replace_status(plural, meta.name, meta.resource_version, status),
+        )
+
+    def _conflicting(self, plural: str, name: str, call: Callable[[], dict[str, object]]) -> None:
+        """Write, and take in what the API server answers; after a conflict read the object anew."""
+        answers: list[dict[str, object]] = []
+        try:
+            self._call(lambda: answers.append(call()))
+        except ConflictError:
+            found = self.world.find(plural, name)
+            if found is not None:
+                self.cache.apply(plural, found)
+            raise
+        self.cache.apply(plural, answers[0])
+
+    def _delete_chunks(self, job: PdfJob) -> None:
+        def delete() -> None:
+            for uid in list(self.world.objects["pdfchunks"]):
+                self.world.delete("pdfchunks", uid)
+
+        self._call(delete)
+        for chunk in self.cache.chunks(job.metadata.uid).values():
+            self.cache.forget("pdfchunks", job.metadata.uid, chunk.metadata.uid)
+
+    def _restore(self, job: PdfJob, index: int) -> None:
+        manifest = self.memory.facts.manifest
+        if manifest is not None:
+            self._create_chunk(job, manifest.chunks[index])
+
+    def _create_chunk(self, job: PdfJob, stored: StoredChunk) -> None:
+        pages = plan_ranges(self.world.pages, job.spec.chunking)[stored.index]
+        body = build_chunk(job, pages, stored, f"s3://bucket/c{stored.index}.pdf")
+        try:
+            self._call(lambda: self.world.create("pdfchunks", body))
+        except AlreadyExistsError:
+            assert self.world.find("pdfchunks", body["metadata"]["name"])
+        self.cache.apply("pdfchunks", self.world.get("pdfchunks", body["metadata"]["name"]))
+
+    def _read_end(self, action: ReadEnd) -> None:
+        if self.reads_fail:
+            self.reads_fail = False
+            raise UnavailableError("the storage does not answer")
+        storage, index = self.world.storage, action.chunk.spec.index
+        result = storage.result(index, action.start)
+        broken = "the result object is not valid" if storage.results.get((index, action.start)) is False else None
+        items = action.chunk.spec.page_count if result else storage.newest_checkpoint(index)
+        self.memory.learn_end(action.chunk.metadata.uid, action.start, EndFacts(result, broken, items))
+
+    def _write_chunk(self, action: WriteChunk) -> None:
+        status = action.status
+        self._replace_status("pdfchunks", action.chunk, status.wire())
+        if status.history and status.history[-1].start == status.starts:
+            self.memory.forget_ended(action.chunk.metadata.uid, status.starts)
+
+    def _create_job(self, job: PdfJob, action: CreateJob) -> None:
+        """Make a Job; before a chunk starts again, ask the API server itself for pods that live."""
+        index = action.chunk.spec.index
+        if action.start > 1:
+            raws = [raw for raw in self.world.objects["pods"].values() if raw["metadata"]["labels"]]
+            for raw in raws:
+                self.cache.apply("pods", raw)
+            if any(self.world.live(pod) for pod in self.world.pods() if pod.meta.chunk == index):
+                raise ConflictError(f"chunk {index} has a live pod")
+        body = build_job(job, action.chunk, action.start, _URLS, _RUNNER)
+        body.pop("spec")
+        with suppress(AlreadyExistsError):
+            self._call(lambda: self.world.create("jobs", body))
+        raw = self.world.get("jobs", body["metadata"]["name"])
+        if raw["metadata"]["ownerReferences"][0]["uid"] != action.chunk.metadata.uid:
+            raise AlreadyExistsError(body["metadata"]["name"])
+        self.cache.apply("jobs", raw)
+
+    # Background work, as `work` does it.
+
+    def work_step(self) -> None:
+        """Do the next step of the background work under way."""
+        assert self._work is not None
+        kind = self.memory.facts.working
+        assert kind is not None
+        try:
+            if self.work_fails is not None:
+                fault, self.work_fails = self.work_fails, None
+                raise fault
+            next(self._work)
+        except StopIteration:
+            self.memory.work_succeeded(kind)
+            self._end_work()
+        except (WorkFailedError, KubernetesError) as error:
+            final = isinstance(error, WorkFailedError) and error.final and kind is not WorkKind.CLEAN
+            retry_at = None if final else self.memory.retry_at(kind, self.world.now, first=10, most=300)
+            reason = Reason.INVALID_FORMAT if final else Reason.STORAGE_UNREACHABLE
+            self.memory.work_failed(kind, WorkError(reason, str(error), retry_at))
+            self._end_work()
+
+    def _start_work(self, job: PdfJob, kind: WorkKind) -> None:
+        if self._work is not None:
+            return
+        self.memory.learn(working=kind)
+        works = {WorkKind.SPLIT: self._split, WorkKind.MERGE: self._merge, WorkKind.CLEAN: self._clean}
+        self._work = works[kind](job)
+
+    def _end_work(self) -> None:
+        self._work = None
+        self.memory.learn(working=None)
+        self.wake()
+
+    def _split(self, job: PdfJob) -> Steps:
+        storage, learn = self.world.storage, self.memory.learn
+        if storage.plan is not None and storage.manifest is not None:
+            learn(plan=storage.plan, manifest=storage.manifest, stored=len(storage.manifest.chunks))
+            return
+        learn(plan=storage.plan, step=Reason.FETCHING)
+        self.wake()
+        yield
+        learn(step=Reason.SPLITTING)
+        self.wake()
+        yield
+        if storage.plan is None:
+            storage.plan = self._plan(job)
+        learn(plan=storage.plan)
+        self.wake()
+        stored = {index: _stored(index) for index in self.cache.chunks(job.metadata.uid)}
+        learn(stored=len(stored))
+        for pages in plan_ranges(self.world.pages, job.spec.chunking):
+            if pages.index not in stored:
+                yield
+                self._create_chunk(job, _stored(pages.index))
+                stored[pages.index] = _stored(pages.index)
+                learn(stored=len(stored))
+                self.wake()
+        yield
+        storage.manifest = Manifest(run=job.metadata.uid[:8], chunks=[stored[index] for index in sorted(stored)])
+        learn(manifest=storage.manifest)
+
+    def _plan(self, job: PdfJob) -> Plan:
+        chunking = job.spec.chunking
+        return Plan(
+            run=job.metadata.uid[:8],
+            source=SourceStatus(sha256="s", size_bytes=1, pages=self.world.pages, file_name="novel.pdf"),
+            settings_sha256=settings_hash(job.spec),
+            pages_per_chunk=chunking.pages_per_chunk,
+            threshold_pages=chunking.threshold_pages,
+            overlap_pages=chunking.overlap_pages,
+        )
+
+    def _merge(self, job: PdfJob) -> Steps:
+        chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
+        inputs = tuple(chunk.status.result.sha256 for chunk in chunks if chunk.status.result is not None)
+        assert len(inputs) == self.world.pages // self.world.pages_per_chunk, "the merge begins without all results"
+        yield
+        earlier = self.world.storage.merged
+        assert earlier in {None, inputs}, "a second merge gives another result"
+        self.world.storage.merged = inputs
+        yield
+        file = ResultFile(format=ResultFormat.TXT, uri="s3://bucket/result.txt", bytes=9, sha256="m")
+        self.memory.learn(merged=Merged((file,), ()))
+
+    def _clean(self, job: PdfJob) -> Steps:
+        self.world.check_nothing_left()
+        yield
+        self.world.storage.cleaned = True
+        self.memory.learn(cleaned=True)
+
+
+def _stored(index: int) -> StoredChunk:
+    return StoredChunk(index=index, size_bytes=1, sha256=f"{index}")

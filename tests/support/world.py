@@ -1,0 +1,449 @@
+"""A cluster and its storage in memory: the truth behind the stale caches that decisions are made on.
+
+It behaves as the API server, the Job controller, the garbage collector and the kubelet do where the operator can see
+it, one small move at a time, and it refuses what must never happen: every rule that holds at all times is asserted at
+the write that would break it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pdfjob_api.conditions import ChunkPhase, JobCondition
+from pdfjob_api.errors import ChunkCode, ExitCode
+from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_JOB_UID, LABEL_START, RUNNER_CONTAINER
+from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome, PdfChunk
+from pdfjob_api.pdfjob import PdfJob
+from pdfjob_operator.clock import to_wire
+from pdfjob_operator.decide_chunk import MAX_UNCOUNTED, TERMINAL
+from pdfjob_operator.plan import Manifest, Plan
+from pdfjob_operator.status import is_true
+from pdfjob_operator.storage.kubernetes import AlreadyExistsError, ConflictError, NotFoundError
+from pdfjob_operator.views import JobView, PodView, job_view, pod_view
+
+Raw = dict[str, Any]
+Move = Callable[[], None]
+
+KINDS: Final = ("pdfjobs", "pdfchunks", "jobs", "pods")
+NAMESPACE: Final = "books"
+GRACE: Final = timedelta(seconds=30)
+STUCK: Final = 600
+_STEPS: Final = {
+    ChunkPhase.PENDING: {*ChunkPhase} - {ChunkPhase.PENDING},
+    ChunkPhase.RUNNING: {*ChunkPhase} - {ChunkPhase.PENDING},
+    ChunkPhase.RETRY_SCHEDULED: {*ChunkPhase} - {ChunkPhase.PENDING},
+}
+"""Requirement R-20: no way back to Pending, and none out of an end. Running to Running is a lost start unseen."""
+
+
+@dataclass(slots=True)
+class RunnerState:
+    """What nobody but the node knows of a pod."""
+
+    items: int
+    """Pages that its start knows to be done, earlier starts included."""
+    lost: bool = False
+    """Its node is gone: it never ends and is never removed."""
+
+
+@dataclass(slots=True)
+class Storage:
+    """The objects of the job on S3."""
+
+    plan: Plan | None = None
+    manifest: Manifest | None = None
+    saved: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Pages in the checkpoint of each chunk and start."""
+    results: dict[tuple[int, int], bool] = field(default_factory=dict)
+    """Result objects by chunk and start: whether they are right."""
+    merged: tuple[str, ...] | None = None
+    cleaned: bool = False
+
+    def newest_checkpoint(self, index: int) -> int:
+        """Return the pages in the checkpoint of the last start that saved one."""
+        starts = [start for chunk, start in self.saved if chunk == index]
+        return self.saved[index, max(starts)] if starts else 0
+
+    def result(self, index: int, start: int) -> ChunkResultStatus | None:
+        """Return what reading the result of a start back gives, None when there is none or it is wrong."""
+        if not self.results.get((index, start)):
+            return None
+        return ChunkResultStatus(uri=f"s3://bucket/c{index}-a{start}", sha256=f"c{index}", bytes=10, sentences=3)
+
+
+class World:
+    """One PdfJob, everything that is made for it, and the rules that must hold."""
+
+    def __init__(
+        self, *, chunks: int, pages_per_chunk: int = 2, max_retries: int = 1, parallelism: int = 2, retain: bool = False
+    ) -> None:
+        self.now = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
+        self.pages, self.pages_per_chunk = chunks * pages_per_chunk, pages_per_chunk
+        self.max_retries, self.most_parallel = max_retries, parallelism
+        self.objects: dict[str, dict[str, Raw]] = {plural: {} for plural in KINDS}
+        self.events: dict[str, list[tuple[str, Raw]]] = {plural: [] for plural in KINDS}
+        self.writes: list[tuple[str, str]] = []
+        """Verb and kind of every write by the operator."""
+        self.storage = Storage()
+        self.version = 1000
+        self._numbers = 0
+        self._runners: dict[str, RunnerState] = {}
+        self._with_pod: set[str] = set()
+        self._taken: set[tuple[int, int]] = set()
+        """Starts that infrastructure or a person ended before they had ended by themselves."""
+        raw = self._new(
+            "pdfjobs",
+            {
+                "metadata": {"name": "novel", "namespace": NAMESPACE, "labels": {}},
+                "spec": {
+                    "source": {"s3": {"key": "pdfjob/inbox/books/novel.pdf"}},
+                    "chunking": {"pagesPerChunk": pages_per_chunk, "thresholdPages": 0},
+                    "parallelism": parallelism,
+                    "retryPolicy": {"maxRetries": max_retries},
+                    "deletionPolicy": "Retain" if retain else "Delete",
+                },
+            },
+        )
+        self.uid: str = raw["metadata"]["uid"]
+
+    # The API server.
+
+    def create(self, plural: str, body: Raw) -> Raw:
+        """Create an object for the operator."""
+        self.writes.append(("create", plural))
+        if self.find(plural, body["metadata"]["name"]) is not None:
+            raise AlreadyExistsError(f"{plural} {body['metadata']['name']}")
+        if plural == "jobs":
+            self._check_new_job(body)
+        return self._new(plural, body)
+
+    def get(self, plural: str, name: str) -> Raw:
+        """Read an object."""
+        raw = self.find(plural, name)
+        if raw is None:
+            raise NotFoundError(f"{plural} {name}")
+        return raw
+
+    def find(self, plural: str, name: str) -> Raw | None:
+        """Return an object by its name, None when it is not there."""
+        return next((raw for raw in self.objects[plural].values() if raw["metadata"]["name"] == name), None)
+
+    def replace_status(self, plural: str, name: str, version: str, status: Raw) -> Raw:
+        """Replace the status of an object that is at this version."""
+        self.writes.append(("status", plural))
+        raw = self.get(plural, name)
+        if raw["metadata"]["resourceVersion"] != version:
+            raise ConflictError(f"{plural} {name}")
+        if plural == "pdfchunks":
+            self._check_chunk(PdfChunk.model_validate(raw), PdfChunk.model_validate({**raw, "status": status}))
+        else:
+            self._check_job(PdfJob.model_validate(raw), PdfJob.model_validate({**raw, "status": status}))
+        return self._change(plural, raw, lambda new: new.update(status=copy.deepcopy(status)))
+
+    def set_finalizers(self, name: str, version: str, names: list[str]) -> Raw:
+        """Replace the finalizers of the PdfJob."""
+        self.writes.append(("finalizers", "pdfjobs"))
+        raw = self.get("pdfjobs", name)
+        if raw["metadata"]["resourceVersion"] != version:
+            raise ConflictError(name)
+        if FINALIZER not in names:
+            self.check_nothing_left()
+            keep = raw["spec"]["deletionPolicy"] == "Retain"
+            assert keep or self.storage.cleaned, "the PdfJob goes before its objects do"
+        raw = self._change("pdfjobs", raw, lambda new: new["metadata"].update(finalizers=names))
+        if "deletionTimestamp" in raw["metadata"] and not names:
+            self._remove("pdfjobs", raw)
+        return raw
+
+    def delete(self, plural: str, uid: str) -> None:
+        """Delete an object as the API server does: Jobs and PdfChunks at once, pods after their grace."""
+        raw = self.objects[plural].get(uid)
+        if raw is None:
+            return
+        stays = plural == "pods" or (plural == "pdfjobs" and raw["metadata"].get("finalizers"))
+        if not stays:
+            self._remove(plural, raw)
+        elif "deletionTimestamp" not in raw["metadata"]:
+            until = to_wire(self.now + (GRACE if plural == "pods" else timedelta()))
+            self._change(plural, raw, lambda new: new["metadata"].update(deletionTimestamp=until))
+
+    def listing(self, plural: str) -> tuple[list[Raw], int]:
+        """Return all objects of a kind, and the version at which they were read."""
+        return list(self.objects[plural].values()), self.version
+
+    # What runs.
+
+    def jobs(self) -> list[JobView]:
+        """Return the child Jobs as they truly are."""
+        return [job_view(raw) for raw in self.objects["jobs"].values()]
+
+    def pods(self) -> list[PodView]:
+        """Return the runner pods as they truly are."""
+        return [pod_view(raw) for raw in self.objects["pods"].values()]
+
+    def live(self, pod: PodView) -> bool:
+        """Whether a runner may run in a pod, by the rule of the design."""
+        return pod.live(self.now, STUCK)
+
+    def running(self) -> list[PodView]:
+        """Return the pods whose runner is at work and not asked to end."""
+        return [pod for pod in self.pods() if pod.running_since and not pod.ended and pod.meta.deleted is None]
+
+    def pending(self) -> list[PodView]:
+        """Return the pods whose container has not started and may yet."""
+        return [
+            pod
+            for pod in self.pods()
+            if pod.phase == "Pending" and not pod.ended and pod.meta.deleted is None and pod.waiting_reason is None
+        ]
+
+    def run_pod(self, pod: PodView) -> None:
+        """Start the container of a pod."""
+        state = {"running": {"startedAt": to_wire(self.now)}}
+        self._pod_status(pod, phase="Running", containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}])
+
+    def break_image(self, pod: PodView) -> None:
+        """Let the image of a pod be one that cannot be pulled."""
+        state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+        self._pod_status(pod, containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}])
+
+    def save_page(self, pod: PodView) -> None:
+        """Let a runner finish a page and save its checkpoint."""
+        state = self._runners[pod.meta.uid]
+        state.items = min(state.items + 1, self.pages_per_chunk)
+        self.storage.saved[pod.meta.chunk, pod.meta.start] = state.items
+
+    def store_result(self, pod: PodView, *, valid: bool = True) -> None:
+        """Let a runner store its result; the first one stays."""
+        self._runners[pod.meta.uid].items = self.pages_per_chunk
+        self.storage.results.setdefault((pod.meta.chunk, pod.meta.start), valid)
+
+    def end_pod(self, pod: PodView, code: int, *, reason: str = "", pod_reason: str = "", message: str = "") -> None:
+        """Let the container of a pod end."""
+        if code in set(ExitCode) - {ExitCode.INTERRUPTED}:
+            self._taken.discard((pod.meta.chunk, pod.meta.start))  # its own word stands
+        state = {
+            "terminated": {
+                "exitCode": code,
+                "reason": reason or ("Completed" if code == 0 else "Error"),
+                "message": message,
+                "startedAt": to_wire(pod.running_since or self.now),
+            }
+        }
+        self._pod_status(
+            pod,
+            phase="Failed" if code else "Succeeded",
+            reason=pod_reason,
+            containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}],
+        )
+
+    def take_pod(self, pod: PodView, *, disrupted: bool = False, lost: bool = False) -> None:
+        """Mark a pod for deletion: by hand, by eviction (``disrupted``), or because its node is gone."""
+        self._take(pod.meta.chunk, pod.meta.start)
+        if lost:
+            self._runners[pod.meta.uid].lost = True
+        if disrupted or lost:
+            self._pod_status(pod, conditions=[{"type": "DisruptionTarget", "status": "True"}])
+        self.delete("pods", pod.meta.uid)
+
+    def delete_job_by_hand(self, job: JobView) -> None:
+        """Delete a child Job behind the operator's back; its pod lives on for its grace."""
+        self._take(job.meta.chunk, job.meta.start)
+        self.delete("jobs", job.meta.uid)
+
+    def delete_chunk_by_hand(self, index: int) -> None:
+        """Delete a PdfChunk behind the operator's back; its Jobs are collected later."""
+        for uid, raw in list(self.objects["pdfchunks"].items()):
+            if raw["spec"]["index"] == index:
+                self.delete("pdfchunks", uid)
+        for job in self.jobs():
+            if job.meta.chunk == index:
+                self._take(index, job.meta.start)
+
+    def _take(self, index: int, start: int) -> None:
+        """Remember that a start was ended from outside, unless its runner had come to an end of its own."""
+        if not any(pod.ended for pod in self.pods() if (pod.meta.chunk, pod.meta.start) == (index, start)):
+            self._taken.add((index, start))
+
+    def scale(self, parallelism: int) -> None:
+        """Let a user change the parallelism."""
+        self.most_parallel = max(self.most_parallel, parallelism)
+        raw = self.objects["pdfjobs"][self.uid]
+        self._change("pdfjobs", raw, lambda new: new["spec"].update(parallelism=parallelism))
+
+    def moves(self) -> list[Move]:
+        """Return what the cluster does next by itself, faults apart."""
+        return [*self._controller_moves(), *self._kubelet_moves()]
+
+    def runner_moves(self) -> list[Move]:
+        """Return what healthy runners do next: a page, the result, the end."""
+
+        def work(pod: PodView) -> Move:
+            if self._runners[pod.meta.uid].items < self.pages_per_chunk:
+                return lambda: self.save_page(pod)
+            if (pod.meta.chunk, pod.meta.start) not in self.storage.results:
+                return lambda: self.store_result(pod)
+            return lambda: self.end_pod(pod, 0)
+
+        return [work(pod) for pod in self.running()]
+
+    def _controller_moves(self) -> Iterator[Move]:
+        """The Job controller and the garbage collector."""
+        pods = {raw["metadata"]["ownerReferences"][0]["uid"]: pod_view(raw) for raw in self.objects["pods"].values()}
+        for uid, raw in self.objects["jobs"].items():
+            job, pod = job_view(raw), pods.get(uid)
+            if raw["metadata"]["ownerReferences"][0]["uid"] not in self.objects["pdfchunks"]:
+                yield lambda uid=uid: self.delete("jobs", uid)
+            elif uid not in self._with_pod:
+                yield lambda raw=raw: self._make_pod(raw)
+            elif not job.finished and (pod is None or pod.ended):
+                yield lambda raw=raw, pod=pod: self._finish_job(raw, pod)
+        for owner, pod in pods.items():
+            if owner not in self.objects["jobs"] and pod.meta.deleted is None:
+                yield lambda pod=pod: self.delete("pods", pod.meta.uid)
+        if self.uid not in self.objects["pdfjobs"]:
+            for uid in self.objects["pdfchunks"]:
+                yield lambda uid=uid: self.delete("pdfchunks", uid)
+
+    def _kubelet_moves(self) -> Iterator[Move]:
+        for pod in self.pending():
+            yield lambda pod=pod: self.run_pod(pod)
+        for pod in self.pods():
+            if pod.meta.deleted is None or self._runners[pod.meta.uid].lost:
+                continue
+            if pod.ended:
+                yield lambda pod=pod: self._remove("pods", self.objects["pods"][pod.meta.uid])
+            else:
+                yield lambda pod=pod: self.end_pod(pod, ExitCode.INTERRUPTED if pod.running_since else 137)
+
+    def _make_pod(self, job: Raw) -> None:
+        meta = job["metadata"]
+        chunk = int(meta["labels"][LABEL_CHUNK])
+        rivals = [pod.meta.name for pod in self.pods() if pod.meta.chunk == chunk and self.live(pod)]
+        assert not rivals, f"{meta['name']} gets a pod while {rivals} may still run"
+        self._with_pod.add(meta["uid"])
+        body = {
+            "metadata": {
+                "name": f"{meta['name']}-{len(self._with_pod)}",
+                "namespace": NAMESPACE,
+                "labels": meta["labels"],
+                "ownerReferences": [{"uid": meta["uid"]}],
+            },
+            "spec": {"nodeName": "node"},
+            "status": {"phase": "Pending"},
+        }
+        raw = self._new("pods", body)
+        self._runners[raw["metadata"]["uid"]] = RunnerState(self.storage.newest_checkpoint(chunk))
+
+    def _finish_job(self, raw: Raw, pod: PodView | None) -> None:
+        if pod is not None and pod.exit_code == 0:
+            condition = {"type": "Complete", "status": "True"}
+        else:
+            reason, message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+            if pod is not None and pod.disrupted:
+                reason, message = "PodFailurePolicy", "Pod x has condition DisruptionTarget matching FailJob rule at 0"
+            elif pod is not None and pod.exit_code in set(ExitCode):
+                reason = "PodFailurePolicy"
+                message = f"Container runner for pod x failed with exit code {pod.exit_code} matching FailJob rule at 1"
+            condition = {"type": "Failed", "status": "True", "reason": reason, "message": message}
+        self._change("jobs", raw, lambda new: new.update(status={"conditions": [condition]}))
+
+    def _pod_status(self, pod: PodView, **status: Any) -> None:
+        raw = self.objects["pods"][pod.meta.uid]
+        self._change("pods", raw, lambda new: new["status"].update(status))
+
+    # What must hold at every write.
+
+    def check_nothing_left(self) -> None:
+        """Before objects are removed or the PdfJob goes, nothing of it may run."""
+        assert not self.objects["jobs"], "a Job is left"
+        assert not [pod for pod in self.pods() if self.live(pod)], "a pod is left that may run"
+
+    def _check_new_job(self, body: Raw) -> None:
+        labels, name = body["metadata"]["labels"], body["metadata"]["name"]
+        index, start = int(labels[LABEL_CHUNK]), int(labels[LABEL_START])
+        owner = self.objects["pdfchunks"].get(body["metadata"]["ownerReferences"][0]["uid"])
+        if owner is not None:
+            chunk = PdfChunk.model_validate(owner)
+            assert chunk.status.phase not in TERMINAL, f"{name} is made for a chunk that has ended"
+            seen = [record.start for record in chunk.status.history]
+            assert start > max([chunk.status.starts, *seen]), f"{name} does not go on from start {chunk.status.starts}"
+        busy = {job.meta.chunk for job in self.jobs() if not job.finished and not self._over(job)} - {index}
+        assert len(busy) < self.most_parallel, f"{name} is made while {busy} are in flight"
+
+    def _over(self, job: JobView) -> bool:
+        pods = [
+            pod_view(raw)
+            for raw in self.objects["pods"].values()
+            if raw["metadata"]["ownerReferences"][0]["uid"] == job.meta.uid
+        ]
+        return (bool(pods) or job.meta.uid in self._with_pod) and not any(self.live(pod) for pod in pods)
+
+    def _check_chunk(self, old: PdfChunk, new: PdfChunk) -> None:
+        name, before, after = new.metadata.name, old.status, new.status
+        assert before.phase not in TERMINAL, f"{name} leaves {before.phase}"
+        assert after.phase in _STEPS[before.phase], f"{name} goes from {before.phase} to {after.phase}"
+        assert after.starts >= before.starts, f"{name}: starts go down"
+        assert after.attempts <= 1 + self.max_retries, f"{name} has {after.attempts} attempts"
+        starts = [record.start for record in after.history]
+        assert starts == sorted(set(starts)), f"{name}: a start is recorded twice: {starts}"
+        if after.phase is ChunkPhase.SUCCEEDED:
+            real = self.storage.result(new.spec.index, after.starts)
+            assert real is not None, f"{name} succeeded without a result"
+            assert after.result == real, f"{name} succeeded with a result that is not its own"
+        if len(after.history) and after.history[-1:] != before.history[-1:]:
+            last = after.history[-1]
+            full = before.uncounted + 1 >= MAX_UNCOUNTED
+            taken = (new.spec.index, last.start) in self._taken and last.outcome is not Outcome.SUCCEEDED
+            broken = last.code == ChunkCode.IMAGE_ERROR  # that is told while the pod still waits
+            assert not (taken and last.counted) or full or broken, f"{name}: start {last.start} was lost and counted"
+
+    def _check_job(self, old: PdfJob, new: PdfJob) -> None:
+        assert not is_true(old, JobCondition.FINISHED), "the status of a finished PdfJob changes"
+        before, after = old.status, new.status
+        assert after.progress_percent >= before.progress_percent, "the progress goes down"
+        counts = after.chunks
+        if counts is not None:
+            parts = counts.pending + counts.running + counts.retry_scheduled
+            parts += counts.succeeded + counts.failed + counts.cancelled
+            assert parts == counts.total == self.pages // self.pages_per_chunk, f"the counts are wrong: {counts}"
+        else:
+            assert before.chunks is None, "the counts vanish"
+        if is_true(new, JobCondition.SUCCEEDED):
+            assert self.storage.merged is not None, "a PdfJob succeeds without its merged result"
+            phases = {raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()}
+            assert ChunkPhase.FAILED not in phases, "a PdfJob succeeds although a chunk failed"
+            assert after.progress_percent == 100
+
+    def _new(self, plural: str, body: Raw) -> Raw:
+        self._numbers += 1
+        raw = copy.deepcopy(body)
+        raw["metadata"] |= {
+            "uid": f"{self._numbers:08d}-{plural}",
+            "creationTimestamp": to_wire(self.now),
+            "generation": 1,
+        }
+        return self._write(plural, raw, "ADDED")
+
+    def _change(self, plural: str, raw: Raw, change: Callable[[Raw], None]) -> Raw:
+        new = copy.deepcopy(raw)
+        change(new)
+        return self._write(plural, new, "MODIFIED")
+
+    def _write(self, plural: str, raw: Raw, kind: str) -> Raw:
+        self.version += 1
+        raw["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[plural][raw["metadata"]["uid"]] = raw
+        self.events[plural].append((kind, raw))
+        return raw
+
+    def _remove(self, plural: str, raw: Raw) -> None:
+        gone = copy.deepcopy(raw)
+        self.version += 1
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        del self.objects[plural][raw["metadata"]["uid"]]
+        self.events[plural].append(("DELETED", gone))

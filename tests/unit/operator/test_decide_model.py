@@ -1,0 +1,310 @@
+"""`decide` in a simulated world: crashes between any two actions, stale caches, lost events, a cluster that takes away.
+
+What must hold at every write is asserted by the world itself (tests/support/world.py). Each run ends in peace: the
+faults stop, time goes on, and the job must come to its end, and after it is deleted to nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from typing_extensions import override
+
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.errors import ExitCode, JobCode
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob
+from pdfjob_operator.observation import WorkKind
+from pdfjob_operator.status import is_true
+from tests.support.simulated_operator import SimulatedOperator, WorkFailedError
+from tests.support.world import KINDS, World
+
+_RESYNC: Final = timedelta(seconds=600)
+_ROUNDS: Final = 1500
+"""Rounds of events, moves and reconciles within which a job must end once nothing goes wrong any more."""
+_CODES: Final = [0, 1, 139, *(code.value for code in ExitCode if code is not ExitCode.DONE)]
+T = TypeVar("T")
+
+picks = st.integers(0, 5)
+kinds = st.sampled_from(KINDS)
+
+
+def choose(items: list[T], pick: int) -> T | None:
+    return items[pick % len(items)] if items else None
+
+
+class Peace:
+    """Drives a world without further faults, waking the operator only when its queue or an event says so."""
+
+    def __init__(self, world: World, operator: SimulatedOperator) -> None:
+        self.world, self.operator, self.start = world, operator, world.now
+        self._resync_at = world.now + _RESYNC
+
+    def job(self) -> PdfJob | None:
+        raw = self.world.objects["pdfjobs"].get(self.world.uid)
+        return PdfJob.model_validate(raw) if raw is not None else None
+
+    def chunks(self) -> list[PdfChunk]:
+        return [PdfChunk.model_validate(raw) for raw in self.world.objects["pdfchunks"].values()]
+
+    def finished(self) -> bool:
+        job = self.job()
+        return job is None or is_true(job, JobCondition.FINISHED)
+
+    def round(self) -> bool:
+        """Let each part do what it can do now; return whether any did."""
+        world, operator = self.world, self.operator
+        moved = False
+        for plural in KINDS:
+            while world.events[plural]:
+                operator.deliver(plural, 0)
+                moved = True
+        for move in [*world.runner_moves()]:
+            move()
+            moved = True
+        while moves := world.moves():
+            moves[0]()
+            moved = True
+        if operator.working:
+            operator.work_step()
+            moved = True
+        if operator.busy or (operator.due is not None and operator.due <= world.now):
+            operator.reconcile()
+            moved = True
+        return moved
+
+    def wait(self) -> None:
+        """Let time pass until something is due."""
+        world, operator = self.world, self.operator
+        world.now = max(world.now, min(operator.due or self._resync_at, self._resync_at))
+        if world.now >= self._resync_at:
+            operator.resync()
+            self._resync_at = world.now + _RESYNC
+
+    def until_finished(self) -> None:
+        for _ in range(_ROUNDS):
+            if self.finished():
+                return
+            if not self.round():
+                self.wait()
+        raise AssertionError(f"the job does not end: {self.job()}")
+
+    def until_gone(self) -> None:
+        for _ in range(_ROUNDS):
+            if self.job() is None and not self.world.objects["pdfchunks"]:
+                return
+            if not self.round():
+                self.wait()
+        raise AssertionError(f"the PdfJob does not go: {self.job()}")
+
+    def until_quiet(self) -> None:
+        """Go on until nobody has anything to do any more but to look for ghosts now and then."""
+        last = self.world.now + 3 * _RESYNC
+        while self.world.now < last:
+            if not self.round():
+                self.wait()
+
+
+class JobLife(RuleBasedStateMachine):
+    """One PdfJob from apply to its end and its deletion, with everything going wrong on the way."""
+
+    @initialize(
+        chunks=st.integers(1, 3),
+        pages=st.integers(1, 3),
+        max_retries=st.integers(0, 2),
+        parallelism=st.integers(1, 2),
+        retain=st.booleans(),
+        ahead=st.integers(0, 12),
+    )
+    def apply(self, chunks: int, pages: int, max_retries: int, parallelism: int, ahead: int, *, retain: bool) -> None:
+        self.world = World(
+            chunks=chunks, pages_per_chunk=pages, max_retries=max_retries, parallelism=parallelism, retain=retain
+        )
+        self.operator = SimulatedOperator(self.world)
+        self.peace = Peace(self.world, self.operator)
+        self.final: set[WorkKind] = set()
+        self.meddled = False
+        self.go_on(ahead)
+
+    # The operator.
+
+    @rule(pick=picks)
+    def operator_step(self, pick: int) -> None:
+        self.operator.step(pick)
+
+    @rule(pick=picks)
+    def operator_reconcile(self, pick: int) -> None:
+        self.operator.reconcile(pick)
+
+    @rule()
+    def operator_crash(self) -> None:
+        self.operator.crash()
+
+    @precondition(lambda self: self.operator.working)
+    @rule()
+    def operator_work(self) -> None:
+        self.operator.work_step()
+
+    @precondition(lambda self: self.operator.working)
+    @rule(final=st.sampled_from([False, False, True]))
+    def operator_work_fails(self, *, final: bool) -> None:
+        kind = self.operator.memory.facts.working
+        if final and kind is not None:
+            self.final.add(kind)
+        self.operator.work_fails = WorkFailedError(final=final)
+        self.operator.work_step()
+
+    @rule(fault=st.sampled_from(["before", "after"]))
+    def api_server_fails(self, fault: str) -> None:
+        self.operator.failing = fault
+
+    @rule()
+    def storage_fails(self) -> None:
+        self.operator.reads_fail = True
+
+    # What it hears.
+
+    @rule(plural=kinds, pick=picks, keep=st.booleans())
+    def event_arrives(self, plural: str, pick: int, *, keep: bool) -> None:
+        events = self.world.events[plural]
+        if events:
+            self.operator.deliver(plural, pick % len(events), keep=keep)
+
+    @rule(plural=kinds)
+    def events_arrive(self, plural: str) -> None:
+        while self.world.events[plural]:
+            self.operator.deliver(plural, 0)
+
+    @rule(plural=kinds)
+    def events_are_lost(self, plural: str) -> None:
+        self.world.events[plural].clear()
+
+    @rule()
+    def resync(self) -> None:
+        self.operator.resync()
+
+    # What happens.
+
+    @rule(rounds=st.integers(1, 8))
+    def go_on(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.peace.round()
+            self.world.now += timedelta(seconds=0.5)
+
+    @rule(pick=st.integers(0, 20))
+    def cluster_moves(self, pick: int) -> None:
+        move = choose(self.world.moves(), pick)
+        if move is not None:
+            move()
+
+    @rule(pick=picks)
+    def runner_moves(self, pick: int) -> None:
+        move = choose(self.world.runner_moves(), pick)
+        if move is not None:
+            move()
+
+    @rule(seconds=st.sampled_from([1, 20, 60, 301, 700]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.now += timedelta(seconds=seconds)
+
+    # What goes wrong.
+
+    @rule(pick=picks, code=st.sampled_from(_CODES))
+    def runner_ends(self, pick: int, code: int) -> None:
+        pod = choose(self.world.running(), pick)
+        if pod is not None:
+            self.world.end_pod(pod, code)
+
+    @rule(pick=picks, kind=st.sampled_from(["OOMKilled", "DeadlineExceeded", "Evicted"]))
+    def kubelet_ends(self, pick: int, kind: str) -> None:
+        pod = choose(self.world.running(), pick)
+        if pod is None:
+            return
+        if kind == "OOMKilled":
+            self.world.end_pod(pod, 71, reason=kind)
+        else:
+            self.world.end_pod(pod, 75, pod_reason=kind)
+
+    @rule(pick=picks)
+    def runner_stores_nonsense(self, pick: int) -> None:
+        pod = choose(self.world.running(), pick)
+        if pod is not None:
+            self.world.store_result(pod, valid=False)
+            self.world.end_pod(pod, 0)
+
+    @rule(pick=picks, kind=st.sampled_from(["by hand", "evicted", "node lost"]))
+    def pod_is_taken(self, pick: int, kind: str) -> None:
+        pod = choose([pod for pod in self.world.pods() if pod.meta.deleted is None], pick)
+        if pod is not None:
+            self.world.take_pod(pod, disrupted=kind == "evicted", lost=kind == "node lost")
+
+    @rule(pick=picks)
+    def image_is_missing(self, pick: int) -> None:
+        pod = choose(self.world.pending(), pick)
+        if pod is not None:
+            self.world.break_image(pod)
+
+    @rule(pick=picks)
+    def job_is_deleted(self, pick: int) -> None:
+        job = choose(self.world.jobs(), pick)
+        if job is not None:
+            self.world.delete_job_by_hand(job)
+
+    @rule(pick=picks)
+    def chunk_is_deleted(self, pick: int) -> None:
+        chunk = choose(self.peace.chunks(), pick)
+        if chunk is not None:
+            self.meddled = True
+            self.world.delete_chunk_by_hand(chunk.spec.index)
+
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(parallelism=st.integers(1, 3))
+    def user_scales(self, parallelism: int) -> None:
+        self.world.scale(parallelism)
+
+    @precondition(lambda self: self.world.now > self.peace.start + timedelta(seconds=60))
+    @rule()
+    def user_deletes(self) -> None:
+        self.world.delete("pdfjobs", self.world.uid)
+
+    # How it ends.
+
+    @override
+    def teardown(self) -> None:
+        if not hasattr(self, "peace"):
+            return
+        self.peace.until_finished()
+        job = self.peace.job()
+        if job is not None and job.metadata.deletion_timestamp is None:
+            self.check_end(job)
+            self.peace.until_quiet()
+            assert not self.world.jobs(), "Jobs are left when the PdfJob has ended"
+            assert not [pod for pod in self.world.pods() if self.world.live(pod)], "pods are left that run"
+            self.world.delete("pdfjobs", self.world.uid)
+        self.peace.until_gone()
+
+    def check_end(self, job: PdfJob) -> None:
+        failed = [chunk for chunk in self.peace.chunks() if chunk.status.phase is ChunkPhase.FAILED]
+        code = job.status.last_error.code if job.status.last_error is not None else None
+        if job.status.phase is JobPhase.SUCCEEDED:
+            assert not failed
+            return
+        assert job.status.phase is JobPhase.FAILED
+        if code == JobCode.CHUNK_PROCESSING_ERROR:
+            assert failed or self.meddled
+        else:
+            expected = {WorkKind.SPLIT: JobCode.INVALID_SOURCE, WorkKind.MERGE: JobCode.MERGE_ERROR}
+            assert code in {expected.get(kind) for kind in self.final}
+
+
+JobLife.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+TestJobLife = JobLife.TestCase
