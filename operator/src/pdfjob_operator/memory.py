@@ -22,6 +22,8 @@ class JobMemory:
     """How often in a row work of a kind has failed: its backoff grows with it."""
     status_written: float = float("-inf")
     """Event loop time of the last write of the PdfJob's status."""
+    reconcile_seconds: float = 0.0
+    """What the last decision cost; events of a job of very many chunks are taken together for longer."""
     progress_read: dict[tuple[str, int], float] = field(default_factory=dict)
     """Event loop time of the last read of each heartbeat."""
 

@@ -46,8 +46,9 @@ class Reconciler:
     memories: dict[str, JobMemory] = field(default_factory=dict)
 
     def wake(self, uid: str) -> None:
-        """Ask for a reconcile of a PdfJob."""
-        self.queue.add(uid, _SETTLE_SECONDS)
+        """Ask for a reconcile of a PdfJob, soon; later for a large one, so that events do not eat the processor."""
+        memory = self.memories.get(uid)
+        self.queue.add(uid, max(_SETTLE_SECONDS, 2 * memory.reconcile_seconds if memory else 0.0))
 
     async def run(self) -> None:
         """Reconcile one PdfJob after the other; run several of these for parallelism."""
@@ -84,13 +85,17 @@ class Reconciler:
         memory = self.memories.setdefault(uid, JobMemory())
         if is_true(job, JobCondition.FINISHED) and memory.task is None:
             memory.learn(plan=None, manifest=None, merged=None)  # a finished job costs no memory
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         decision = self._decide(job, memory)
+        decided = loop.time() - began
         reads = [action for action in decision.actions if isinstance(action, ReadEnd)]
         if reads:
             await self.actor.perform(job, memory, reads)
             job = self.cache.job(uid) or job
             decision = self._decide(job, memory)
         await self._act(job, memory, decision)
+        memory.reconcile_seconds = decided
         if decision.requeue_seconds is not None:
             self.queue.add(uid, decision.requeue_seconds)
 
@@ -112,13 +117,13 @@ class Reconciler:
         ]
         await self.actor.perform(job, memory, writes)
         await self.actor.perform(job, memory, others)
+        if decision.status is not None:  # before the new Jobs: a quota may refuse those for a long time
+            await self._write_status(job, memory, decision.status)
         granted = self._grant(job, decision, creates)
         await self.actor.perform(job, memory, granted)
         await self.actor.perform(job, memory, deletes)
         if any(not isinstance(action, ReadProgress) for action in decision.actions):
             self.wake(job.metadata.uid)  # own writes are in the cache already, no event will tell of them
-        if decision.status is not None:
-            await self._write_status(job, memory, decision.status)
 
     def _grant(self, job: PdfJob, decision: Decision, creates: list[CreateJob]) -> list[CreateJob]:
         uid = job.metadata.uid

@@ -60,6 +60,8 @@ _PART: Final = 16 * 1024**2
 _MULTIPART: Final = TransferConfig(multipart_threshold=4 * _PART, multipart_chunksize=_PART, use_threads=False)
 _DELETE_BATCH: Final = 1000
 """Keys of one DeleteObjects request; the S3 API takes no more."""
+_WRITES: Final = frozenset({"put", "upload"})
+"""Operations that leave an object behind."""
 _FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionError, TimeoutError)
 """What boto3 and the layers below it raise."""
 
@@ -331,7 +333,15 @@ class ObjectStore:
                 if self._observe is not None:
                     self._observe(operation, time.monotonic() - begin)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
+        request = asyncio.get_running_loop().run_in_executor(self._executor, timed)
+        if operation not in _WRITES:
+            return await request
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: who cancels a write must not go on, to a clean-up say, before it has ended.
+            await asyncio.wait([request])
+            raise
 
     async def _list_page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
         return await self._run(
