@@ -13,9 +13,7 @@ import pikepdf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_runner.processors.local import LocalProcessor
-from pdfjob_api.contract import Record
-from tests.support.runner_process import cut, make_task
+from tests.support.cutting import process
 from tests.support.typeset import Sheet, typeset, wrap
 
 KINDS = ("prose", "prose", "prose", "blank", "no stop", "short", "table", "heading")
@@ -72,24 +70,6 @@ def book(kinds: list[str], seed: int, *, furniture: bool) -> list[Sheet]:
             )
         )
     return sheets
-
-
-def process(pdf: pikepdf.Pdf, folder: Path, size: int, overlap: int) -> list[Record]:
-    """Cut a document, process every chunk alone, and put the records together as the merge does."""
-    pages = len(pdf.pages)
-    records: list[Record] = []
-    for start in range(1, pages + 1, size):
-        end = min(start + size - 1, pages)
-        before, after = min(overlap, start - 1), min(overlap, pages - end)
-        chunk = cut(pdf, start - before, end + after)
-        path = folder / f"{size}-{overlap}-{start}.pdf"
-        path.write_bytes(chunk)
-        task = make_task(chunk, start, end, context_before=before, context_after=after)
-        processor = LocalProcessor(task, path)
-        for window in processor.windows(range(start, end + 1)):
-            records += processor.process(window).records
-        processor.close()
-    return records
 
 
 def letters(text: str) -> Counter[str]:
