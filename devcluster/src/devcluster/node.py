@@ -142,6 +142,8 @@ def kubelet_configuration(paths: Paths) -> str:
             },
             "imageGCHighThresholdPercent": 100,
             "maxPods": 110,
+            # Renewed at a quarter of it: `up` waits for a renewal, and the default would make that 10 s.
+            "nodeLeaseDurationSeconds": 20,
             "serializeImagePulls": False,
             # Pod starts come in bursts; the defaults (50 and 100) would queue their status writes.
             "kubeAPIQPS": settings.CONTROLLER_QPS,

@@ -19,8 +19,8 @@ from .paths import Paths
 from .versions import KUBERNETES
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_LEASE_AGE = dt.timedelta(seconds=25)
-"""The kubelet renews every 10 s; two renewals in a row may be late on a busy machine."""
+_LEASE_AGE = dt.timedelta(seconds=20)
+"""The kubelet renews every 5 s; some renewals in a row may be late on a busy machine."""
 
 
 class Kubectl:
