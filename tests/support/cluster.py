@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from devcluster import current
+from devcluster.environment import local_environment
 from devcluster.paths import Paths
-from devcluster.settings import NODE_ADDRESS
 
 REPOSITORY = Path(__file__).parents[2]
 CRDS = REPOSITORY / "manifests" / "crds"
@@ -49,14 +49,7 @@ def kubeconfig() -> str:
 
 def environment() -> dict[str, str]:
     """Return the environment for kubectl and helm: the tests' cluster, and devcluster's tools first on PATH."""
-    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), NODE_ADDRESS)))
-    return {
-        **os.environ,
-        "KUBECONFIG": kubeconfig(),
-        "PATH": f"{Paths.from_environment().tools}{os.pathsep}{os.environ['PATH']}",
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
-    }
+    return {**local_environment(Paths.from_environment()), "KUBECONFIG": kubeconfig()}
 
 
 def kubectl(

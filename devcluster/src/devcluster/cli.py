@@ -17,6 +17,7 @@ import typer
 
 from . import current, product
 from .cluster import Cluster
+from .environment import local_environment
 from .errors import DevclusterError
 from .gobuild import ensure_built, link_tools, tool_programs
 from .images import LocalImages, find_repository
@@ -113,8 +114,8 @@ def install(
     """Build the images if need be and install the Helm chart, with settings for a small cluster."""
     built = _ensure_images(cluster, test_images=False)
     settings = list(setting or [])
-    if cluster is Kind.LOCAL:  # one node, no storage class
-        settings = ["maxConcurrentChunks=4", "s3.embedded.persistence.enabled=false", *settings]
+    if cluster is Kind.LOCAL:  # one small node
+        settings = ["maxConcurrentChunks=4", "s3.embedded.persistence.size=5Gi", *settings]
     chart = find_repository(Path.cwd()) / "charts" / "pdfjob"
     product.install(_environment(cluster), chart, built, settings)
 
@@ -170,17 +171,7 @@ def env(cluster: ClusterOption = Kind.LOCAL) -> None:
 
 def _environment(cluster: Kind) -> dict[str, str]:
     """Return the environment that points kubectl and helm at the cluster."""
-    if cluster is Kind.CURRENT:
-        return dict(os.environ)
-    paths = Paths.from_environment()
-    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), NODE_ADDRESS)))
-    return {
-        **os.environ,
-        "KUBECONFIG": str(paths.kubeconfig),
-        "PATH": f"{paths.tools}{os.pathsep}{os.environ['PATH']}",
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
-    }
+    return dict(os.environ) if cluster is Kind.CURRENT else local_environment(Paths.from_environment())
 
 
 def _ensure_images(cluster: Kind, *, test_images: bool) -> dict[str, str]:
