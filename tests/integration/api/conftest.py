@@ -9,7 +9,7 @@ import pytest
 from tests.integration.api.manifests import pdfjob, text
 from tests.support.cluster import crds, fresh_namespace, kubectl, namespace
 
-__all__ = ["crds", "job", "namespace"]
+__all__ = ["crds", "job", "namespace", "room"]
 
 
 @pytest.fixture(scope="module")
@@ -17,4 +17,11 @@ def job(crds: None) -> Iterator[str]:
     """The namespace of a stored PdfJob ``novel``, for edits that are refused or only tried."""
     with fresh_namespace() as name:
         kubectl("-n", name, "create", "-f", "-", stdin=text(pdfjob()))
+        yield name
+
+
+@pytest.fixture(scope="session")
+def room(crds: None) -> Iterator[str]:
+    """An empty namespace for what is only tried."""
+    with fresh_namespace() as name:
         yield name

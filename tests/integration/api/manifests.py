@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 from typing import Any, Final
 
 from pdfjob_api.names import API_VERSION
+from tests.support.cluster import kubectl
 
 ABSENT: Final = object()
 """As the value of a change: the field is taken out."""
@@ -42,6 +44,20 @@ def pdfchunk(changes: dict[str, Any] | None = None, *, name: str = "novel-c00002
 def text(manifest: dict[str, Any]) -> str:
     """Return a manifest as kubectl reads it."""
     return json.dumps(manifest)
+
+
+def replaced(namespace: str, manifest: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Try (as a server-side dry run) to replace a stored resource.
+
+    An operator may be at work on the cluster and write in between; such a conflict is no answer, and it is asked again.
+    """
+    arguments = ("-n", namespace, "replace", "--dry-run=server", "-f", "-")
+    done = kubectl(*arguments, stdin=text(manifest), check=False)
+    for _ in range(20):
+        if "(Conflict)" not in done.stderr:
+            break
+        done = kubectl(*arguments, stdin=text(manifest), check=False)
+    return done
 
 
 def _changed(kind: str, name: str, spec: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.manifests import ABSENT, pdfchunk, pdfjob, text
+from tests.integration.api.manifests import ABSENT, pdfchunk, pdfjob, replaced, text
 from tests.support.cluster import kubectl
 
 pytestmark = pytest.mark.usefixtures("crds")
@@ -136,15 +136,15 @@ BAD_CHUNKS: list[tuple[str, str, Change, list[str]]] = [
 ]
 
 
-def refusal(manifest: dict[str, Any], *arguments: str) -> str:
-    done = kubectl("create", "--dry-run=server", *arguments, "-f", "-", stdin=text(manifest), check=False)
+def refusal(room: str, manifest: dict[str, Any]) -> str:
+    done = kubectl("-n", room, "create", "--dry-run=server", "-f", "-", stdin=text(manifest), check=False)
     assert done.returncode != 0, f"accepted: {done.stdout}"
     return done.stderr
 
 
 @pytest.mark.parametrize(("changes", "words"), [case[1:] for case in BAD_JOBS], ids=[case[0] for case in BAD_JOBS])
-def test_bad_pdfjob_is_refused_and_told_why(changes: Change, words: list[str]) -> None:
-    message = refusal(pdfjob(changes))
+def test_bad_pdfjob_is_refused_and_told_why(room: str, changes: Change, words: list[str]) -> None:
+    message = refusal(room, pdfjob(changes))
     for word in words:
         assert word in message
 
@@ -152,20 +152,20 @@ def test_bad_pdfjob_is_refused_and_told_why(changes: Change, words: list[str]) -
 @pytest.mark.parametrize(
     ("name", "changes", "words"), [case[1:] for case in BAD_CHUNKS], ids=[case[0] for case in BAD_CHUNKS]
 )
-def test_bad_pdfchunk_is_refused_and_told_why(name: str, changes: Change, words: list[str]) -> None:
-    message = refusal(pdfchunk(changes, name=name))
+def test_bad_pdfchunk_is_refused_and_told_why(room: str, name: str, changes: Change, words: list[str]) -> None:
+    message = refusal(room, pdfchunk(changes, name=name))
     for word in words:
         assert word in message
 
 
-def test_priority_is_refused_in_exactly_these_words_and_once() -> None:
-    message = refusal(pdfjob({"priority": 11}))
+def test_priority_is_refused_in_exactly_these_words_and_once(room: str) -> None:
+    message = refusal(room, pdfjob({"priority": 11}))
     assert message.strip().endswith("spec.priority: Invalid value: 11: priority must be between 0 and 10")
 
 
-def test_name_too_long_for_child_jobs_is_refused() -> None:
-    assert "metadata.name must have at most 50 characters" in refusal(pdfjob(name="n" * 51))
-    kubectl("create", "--dry-run=server", "-f", "-", stdin=text(pdfjob(name="n" * 50)))
+def test_name_too_long_for_child_jobs_is_refused(room: str) -> None:
+    assert "metadata.name must have at most 50 characters" in refusal(room, pdfjob(name="n" * 51))
+    kubectl("-n", room, "create", "--dry-run=server", "-f", "-", stdin=text(pdfjob(name="n" * 50)))
 
 
 IMMUTABLE: list[tuple[str, Change, str]] = [
@@ -187,7 +187,7 @@ IMMUTABLE: list[tuple[str, Change, str]] = [
 
 @pytest.mark.parametrize(("changes", "words"), [case[1:] for case in IMMUTABLE], ids=[case[0] for case in IMMUTABLE])
 def test_edit_of_what_the_chunks_were_made_from_is_refused(job: str, changes: Change, words: str) -> None:
-    assert words in replacement_refusal(pdfjob(changes), job)
+    assert words in replacement_refusal(job, pdfjob(changes))
 
 
 @pytest.mark.parametrize("change", [{"config": {"depth": 2}}, {"config": ABSENT}, {"args": ["b"]}, {"args": ABSENT}])
@@ -195,17 +195,17 @@ def test_edit_of_a_custom_processor_is_refused(namespace: str, change: Change) -
     custom = {"image": "example.com/a", "args": ["a"], "config": {"depth": 1, "deep": {"list": [1]}}}
     kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfjob({"processor": {"custom": custom}})))
     edited = {key: value for key, value in (custom | change).items() if value is not ABSENT}
-    assert "spec.processor is immutable" in replacement_refusal(pdfjob({"processor": {"custom": edited}}), namespace)
+    assert "spec.processor is immutable" in replacement_refusal(namespace, pdfjob({"processor": {"custom": edited}}))
 
 
 def test_edit_of_the_plan_of_a_chunk_is_refused(namespace: str) -> None:
     kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfchunk()))
     for field, value in {"startPage": 100, "sha256": "1" * 64, "contextAfter": ABSENT, "index": 3}.items():
-        assert "is immutable" in replacement_refusal(pdfchunk({field: value}), namespace)
-    kubectl("-n", namespace, "replace", "-f", "-", stdin=text(pdfchunk({"priority": 9, "maxRetries": 0})))
+        assert "is immutable" in replacement_refusal(namespace, pdfchunk({field: value}))
+    assert replaced(namespace, pdfchunk({"priority": 9, "maxRetries": 0})).returncode == 0
 
 
-def replacement_refusal(manifest: dict[str, Any], namespace: str) -> str:
-    done = kubectl("-n", namespace, "replace", "--dry-run=server", "-f", "-", stdin=text(manifest), check=False)
+def replacement_refusal(namespace: str, manifest: dict[str, Any]) -> str:
+    done = replaced(namespace, manifest)
     assert done.returncode != 0, f"accepted: {done.stdout}"
     return done.stderr
