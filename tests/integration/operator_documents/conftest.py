@@ -1,0 +1,37 @@
+"""A real S3 server, shared by the tests of this folder; each test has a bucket of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from pdfjob_operator.settings import S3Settings
+from pdfjob_operator.storage.s3 import ObjectStore
+from tests.support.object_store import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+
+@pytest.fixture
+def s3_settings(server: S3Server) -> S3Settings:
+    return S3Settings(endpoint=server.endpoint, bucket=f"b-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    store = ObjectStore(s3_settings)
+    await store.create_bucket()
+    yield store
+    store.close()
