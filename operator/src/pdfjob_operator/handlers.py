@@ -101,7 +101,8 @@ class Watcher:
                 kopf.operator(
                     registry=build_registry(sink),
                     settings=build_settings(),
-                    identity=cast("Any", FIELD_MANAGER),  # kopf would ask for the user's name, and a container's user has none
+                    # kopf would ask for the user's name, and a container's user has none.
+                    identity=cast("Any", FIELD_MANAGER),
                     standalone=True,
                     clusterwide=not self._namespaces,
                     namespaces=list(self._namespaces),
