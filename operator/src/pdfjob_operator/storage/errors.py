@@ -49,9 +49,9 @@ class StorageUnreachable(StorageError):  # noqa: N818
 
 _DENIED: Final = frozenset(
     {"403", "AccessDenied", "AccountProblem", "AllAccessDisabled", "ExpiredToken", "Forbidden", "InvalidAccessKeyId"}
-    | {"InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnauthorizedAccess"}
+    | {"InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnauthorizedAccess", "XAdminUserNotFound"}
 )
-"""Error codes of the S3 API that concern the credentials."""
+"""Error codes of the S3 API, and of versitygw, that concern the credentials."""
 _BUSY: Final = frozenset(
     {"ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeTooSkewed", "RequestTimeout"}
     | {"ServiceUnavailable", "SlowDown", "Throttling", "TooManyRequests"}

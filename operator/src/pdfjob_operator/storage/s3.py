@@ -130,7 +130,7 @@ class ObjectStore:
         try:
             await self._run("head_bucket", what, lambda: self._client.head_bucket(Bucket=self.bucket))
         except ObjectNotFound:
-            raise BucketNotFound(f"{what}: the bucket does not exist; create it or correct its name") from None
+            await self._explain(self.bucket)
 
     async def create_bucket(self) -> None:
         """Create the bucket; nothing happens when it is ours already."""
@@ -158,12 +158,7 @@ class ObjectStore:
         try:
             answer = await self._run("head", what, lambda: self._client.head_object(Bucket=where, Key=key))
         except ObjectNotFound:
-            # The answer to HEAD has no body: only the bucket itself tells which of the two is missing.
-            try:
-                await self._run("head_bucket", what, lambda: self._client.head_bucket(Bucket=where))
-            except ObjectNotFound:
-                message = f"{what}: the bucket does not exist; create it or correct its name"
-                raise BucketNotFound(message) from None
+            await self._explain(where)
             return None
         return ObjectInfo(int(answer["ContentLength"]), str(answer["ETag"]).strip('"'), dict(answer["Metadata"]))
 
@@ -342,6 +337,13 @@ class ObjectStore:
             # A thread cannot be stopped: who cancels a write must not go on, to a clean-up say, before it has ended.
             await asyncio.wait([request])
             raise
+
+    async def _explain(self, bucket: str) -> None:
+        """Raise the cause when a HEAD request found nothing because of the bucket or the credentials.
+
+        The answer to HEAD has no body, and some servers say 404 for everything; the answer to LIST says why.
+        """
+        await self._run("list", f"LIST s3://{bucket}", lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1))
 
     async def _list_page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
         return await self._run(
