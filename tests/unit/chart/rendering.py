@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -21,9 +22,14 @@ def helm(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def template(values: dict[str, Any], release: str = "pdfjob") -> subprocess.CompletedProcess[str]:
-    """Render with values; credentials of the S3 server are given, since helm would make up others each time."""
+    """Render the chart with values; the same values are rendered once in a test run."""
+    return _template(json.dumps(values), release)
+
+
+@cache
+def _template(values: str, release: str) -> subprocess.CompletedProcess[str]:
     place = ("--namespace", NAMESPACE, "--kube-version", KUBE_VERSION)
-    return helm("template", release, str(CHART), *place, "-f", "-", stdin=json.dumps(values))
+    return helm("template", release, str(CHART), *place, "-f", "-", stdin=values)
 
 
 @dataclass(frozen=True)

@@ -118,13 +118,13 @@ def test_there_is_one_operator_and_never_two() -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_a_change_of_the_configuration_restarts_the_operator() -> None:
+def test_a_change_of_the_configuration_and_no_other_restarts_the_operator() -> None:
     def checksum(values: dict[str, Any]) -> str:
         template = render(values).one("Deployment", "pdfjob")["spec"]["template"]
         found: str = template["metadata"]["annotations"]["checksum/config"]
         return found
 
-    assert checksum({}) == checksum({})
+    assert checksum({}) == checksum({"networkPolicy": {"enabled": False}})
     assert checksum({}) != checksum({"maxConcurrentChunks": 3})
 
 
