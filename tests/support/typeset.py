@@ -71,6 +71,22 @@ def broken_page(pdf: bytes, index: int) -> bytes:
         return buffer.getvalue()
 
 
+def with_letter_meaning(pdf: bytes, letter: str, meaning: str) -> bytes:
+    """Return the PDF with a letter of its first font standing for another character, as symbol fonts have it."""
+    with pikepdf.open(io.BytesIO(pdf)) as document:
+        (font, *_) = document.pages[0].Resources.Font.values()
+        code, unicode = f"{ord(letter):02X}", meaning.encode("utf-16-be").hex()
+        font.ToUnicode = document.make_stream(
+            b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def "
+            b"1 begincodespacerange <00> <FF> endcodespacerange "
+            + f"1 beginbfchar <{code}> <{unicode}> endbfchar ".encode()
+            + b"endcmap end end"
+        )
+        buffer = io.BytesIO()
+        document.save(buffer)
+        return buffer.getvalue()
+
+
 def _draw(canvas: Canvas, text: str, height: float, size: float) -> None:
     canvas.setFont(FONT, size)
     canvas.drawString(LEFT, height, text)

@@ -150,7 +150,7 @@ def check_result(data: dict[str, Any], start_page: int, end_page: int, context_a
     ------
     ValueError
         When the shape is wrong, the pages are others, a sentence starts on a page that the chunk does not own, or
-        the sentences are not in page order.
+        the sentences are not in page order, or one is empty.
     """
     result = ChunkResult.model_validate(data)
     if (result.start_page, result.end_page) != (start_page, end_page):
@@ -161,6 +161,8 @@ def check_result(data: dict[str, Any], start_page: int, end_page: int, context_a
             raise ValueError(f"a sentence is on page {record.page}: out of order or not of this chunk")
         if not record.page <= record.end_page <= end_page + context_after:
             raise ValueError(f"a sentence of page {record.page} ends on page {record.end_page}")
+        if not record.text:
+            raise ValueError(f"a sentence of page {record.page} is empty")
         page = record.page
     for missing in result.missing:
         if not start_page <= missing.page <= end_page:

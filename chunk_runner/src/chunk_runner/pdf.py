@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from ctypes import c_double
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,11 @@ class _Glyphs:
         self._x = c_double()
         self._y = c_double()
         self._matrix = pdfium.FS_MATRIX()
-        # Where PDFium left characters out of the text, positions must be asked for; that is rare.
-        self._shifted = text_page.count_chars() != len(text)
+        units = len(text.encode("utf-16-le", "surrogatepass")) // 2
+        # PDFium counts UTF-16 units: letters beyond U+FFFF are two.
+        self._units = None if units == len(text) else [0, *accumulate(1 + (letter > "\uffff") for letter in text)]
+        # Where it left characters out of the text, positions must be asked for; that is rare.
+        self._shifted = text_page.count_chars() != units
 
     def origin(self, position: int) -> tuple[float, float]:
         """Origin of a character in points, x to the right and y upwards."""
@@ -155,6 +159,8 @@ class _Glyphs:
         return y / length, x / length
 
     def _index(self, position: int) -> int:
+        if self._units is not None:
+            position = self._units[position]
         if not self._shifted:
             return position
         return int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, position))

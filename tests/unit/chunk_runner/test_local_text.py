@@ -15,7 +15,7 @@ from pdfjob_api.errors import ExitCode
 from pdfjob_api.processing import LocalProcessor as Settings
 from pdfjob_api.processing import Processor, Repair
 from tests.support.runner_process import make_task
-from tests.support.typeset import Sheet, broken_page, typeset, wrap
+from tests.support.typeset import Sheet, broken_page, typeset, with_letter_meaning, wrap
 
 LONG = "The quick brown fox jumps over the lazy dog while the old farmer watches the river from his window"
 
@@ -43,6 +43,19 @@ def test_lines_of_a_paragraph_become_sentences(tmp_path: Path) -> None:
         (1, 1, f"{LONG}."),
         (1, 1, "It costs 3.50 euros, as Mr. Smith says."),
         (1, 1, f"{LONG}!"),
+    ]
+
+
+def test_letters_beyond_the_basic_plane_stay_whole_and_do_not_shift_the_lines(tmp_path: Path) -> None:
+    sheet = Sheet(["2.5 On ZZZZZZZZ", *wrap(f"{LONG} Z. {LONG} Z."), "• item Z"])
+    path = tmp_path / "mathematics.pdf"
+    path.write_bytes(with_letter_meaning(typeset([sheet]), "Z", "𝔸"))
+    processor = LocalProcessor(make_task(b"", 1, 1, size_bytes=1), path)
+    assert [record.text for record in processor.process((1,)).records] == [
+        "2.5 On 𝔸𝔸𝔸𝔸𝔸𝔸𝔸𝔸",
+        f"{LONG} 𝔸.",
+        f"{LONG} 𝔸.",
+        "• item 𝔸",
     ]
 
 
