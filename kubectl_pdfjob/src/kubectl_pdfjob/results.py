@@ -190,11 +190,11 @@ def sentences(data: bytes, form: ResultFormat, *, whole: bool) -> Iterator[str]:
     if not whole:
         text = text[: text.rfind("\n") + 1]
     if form is ResultFormat.JSONL:
-        lines = (_record(json.loads(line)) for line in text.splitlines() if line)
+        lines = (_record(json.loads(line)) for line in text.split("\n") if line)
     elif form is ResultFormat.CSV:
-        lines = (row[-1] for row in list(csv.reader(io.StringIO(text)))[1:] if row)
+        lines = (row[-1] for row in list(csv.reader(io.StringIO(text, newline="")))[1:] if row)
     else:
-        lines = (line for line in text.splitlines() if line)
+        lines = (line for line in text.split("\n") if line)
     for line in lines:
         # Text of a stranger's document must not be able to drive the terminal.
         yield "".join(char for char in line if char.isprintable())

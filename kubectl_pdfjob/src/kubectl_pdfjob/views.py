@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.conditions import UNDER_WAY, ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, CodeRule, JobCode
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
@@ -177,11 +177,8 @@ def holdup(job: PdfJob) -> str | None:
     """Return why a job that has not ended cannot go on at the moment; None when nothing holds it up."""
     if is_finished(job):
         return None
-    stages = (condition(job, kind) for kind in _STAGES)
-    return next(
-        (f"{item.reason}: {item.message}" for item in stages if item and item.status == "Unknown" and item.message),
-        None,
-    )
+    stages = [item for kind in _STAGES if (item := condition(job, kind)) and item.status == "Unknown"]
+    return next((f"{item.reason}: {item.message}" for item in stages if item.reason not in UNDER_WAY), None)
 
 
 def _rule(code: str) -> CodeRule | None:

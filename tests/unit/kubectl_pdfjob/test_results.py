@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_sentences_of_every_format(data: bytes, form: ResultFormat) -> None:
 
 def test_a_line_that_is_cut_off_is_left_out() -> None:
     assert list(sentences(JSONL[:-5], ResultFormat.JSONL, whole=False)) == ["Été."]
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_a_line_feed_ends_a_line(odd: str) -> None:
+    record = json.dumps({"text": f"a{odd}b"}, ensure_ascii=False).encode() + b"\n"
+
+    assert list(sentences(record, ResultFormat.JSONL, whole=True)) == ["ab"]
+    assert list(sentences(f"a{odd}b\n".encode(), ResultFormat.TXT, whole=True)) == ["ab"]
 
 
 def test_text_of_a_document_cannot_drive_the_terminal() -> None:

@@ -8,6 +8,7 @@ from kubectl_pdfjob.job_view import JobView, next_commands, render
 from kubectl_pdfjob.screen import plain
 from kubectl_pdfjob.views import chunk_table, failure, holdup, job_line, job_table, step_text
 from kubectl_pdfjob.workers import live_workers
+from pdfjob_api.conditions import UNDER_WAY, Reason
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, JobCode
 from pdfjob_api.pdfjob import PdfJob
 
@@ -130,6 +131,11 @@ def test_a_job_that_cannot_go_on_says_why() -> None:
     assert holdup(make_job(conditions=[waiting])) == "BucketNotFound: bucket x does not exist; tried again in 20 s"
     assert holdup(running_job()) is None
     assert holdup(finished_job()) is None
+
+
+@pytest.mark.parametrize("reason", sorted(UNDER_WAY))
+def test_a_job_that_is_under_way_is_not_held_up(reason: Reason) -> None:
+    assert holdup(make_job(conditions=[condition("Merged", "Unknown", reason, "chunks are merged at the end")])) is None
 
 
 def test_the_next_command_fits_the_state() -> None:

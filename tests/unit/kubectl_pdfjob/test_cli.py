@@ -1,0 +1,92 @@
+"""The command line itself: help, wrong usage, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kubectl_pdfjob.cli", *arguments]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **(env or {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_the_verbs(arguments: list[str]) -> None:
+    done = run(*arguments)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: kubectl pdfjob [OPTIONS] COMMAND")
+    for verb in ("submit", "status", "results", "chunks"):
+        assert f"\n  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["submit", "status", "results", "chunks"])
+def test_the_help_of_a_verb_fits_eighty_columns(verb: str) -> None:
+    text = run(verb, "--help", env={"COLUMNS": "80"}).stdout
+
+    assert text.startswith(f"Usage: kubectl pdfjob {verb} ")
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_help_loads_no_client() -> None:
+    code = (
+        "import sys; from kubectl_pdfjob import cli; sys.argv[1:] = ['submit', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('kubernetes', 'boto3', 'rich', 'pdfjob_api') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["submit"], "error: Missing argument 'FILE|URL|s3://BUCKET/KEY'. (see kubectl pdfjob submit --help)"),
+        (["sbmit"], "error: No such command 'sbmit'. Did you mean 'submit'? (see kubectl pdfjob --help)"),
+        (["results", "x", "--format", "pdf"], "error: Invalid value for '--format'"),
+        (["submit", "https://x.org/a.pdf", "--timeout", "5m"], "error: --timeout says how long to wait"),
+        (["submit", "https://x.org/a.pdf", "--wait", "--timeout", "soon"], "error: --timeout soon: write a time"),
+        (["submit", "https://x.org/a.pdf", "--wait", "--dry-run"], "error: --dry-run creates nothing"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_cluster_is_one_line_and_exit_code_three() -> None:
+    done = run("status")
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: no usable kubeconfig")
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback_too() -> None:
+    done = run("status", "--debug")
+
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+
+
+def test_an_api_server_that_is_away_is_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("config") / "kubeconfig"
+    path.write_text(
+        '{"current-context":"c","contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],'
+        '"clusters":[{"name":"c","cluster":{"server":"http://127.0.0.1:9"}}],"users":[{"name":"u","user":{}}]}'
+    )
+    done = run("status", "--kubeconfig", str(path))
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: cannot reach the API server http://127.0.0.1:9: ")
+    assert "refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
