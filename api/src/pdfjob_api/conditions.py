@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class JobPhase(StrEnum):
@@ -123,3 +124,9 @@ class Reason(StrEnum):
     """Storage was gone while the job was deleted; objects may be left there."""
     SOFT_TIMEOUT = "SoftTimeout"
     """A start reached its soft limit and saved what it had."""
+
+
+UNDER_WAY: Final = frozenset(
+    {Reason.WAITING, Reason.FETCHING, Reason.SPLITTING, Reason.PROCESSING, Reason.MERGING, Reason.ACTIVE}
+)
+"""Reasons of an Unknown condition while all goes well; any other reason there says what holds the job up."""

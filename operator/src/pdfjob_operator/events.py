@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pdfjob_api.conditions import JobCondition, Reason
+from pdfjob_api.conditions import UNDER_WAY, JobCondition, Reason
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
 
@@ -24,18 +24,8 @@ _QUIET: Final = frozenset(
     }
 )
 """Reasons that say nothing new in an Event."""
-_TROUBLE: Final = frozenset(
-    {
-        Reason.STORAGE_UNREACHABLE.value,
-        Reason.STORAGE_ACCESS_DENIED.value,
-        Reason.BUCKET_NOT_FOUND.value,
-        Reason.API_SERVER_UNAVAILABLE.value,
-        Reason.INTERNAL_ERROR.value,
-        Reason.PAGES_LOST.value,
-        Reason.FAILED.value,
-    }
-)
-"""Reasons that deserve a warning although their condition is not False."""
+_TROUBLE: Final = frozenset({Reason.PAGES_LOST, Reason.FAILED})
+"""Reasons that deserve a warning although their condition is True."""
 
 
 def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[str, Reason, str]]:
@@ -45,7 +35,8 @@ def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[s
     for condition in new.conditions:
         known = before.get(condition.type)
         if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):
-            warning = condition.status == "False" or condition.reason in _TROUBLE
+            held_up = condition.status == "Unknown" and condition.reason not in UNDER_WAY
+            warning = condition.status == "False" or held_up or condition.reason in _TROUBLE
             events.append(("Warning" if warning else "Normal", Reason(condition.reason), condition.message))
     pages = new.source.pages if new.source else None
     if old.chunks is None and new.chunks is not None and pages and pages > job.spec.chunking.threshold_pages:
