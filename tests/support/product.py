@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
 from botocore.config import Config
 
+from devcluster.paths import Paths
 from devcluster.settings import NODE_ADDRESS
 from tests.support.cluster import REPOSITORY, environment, kubectl, kubectl_json
 
@@ -54,6 +56,7 @@ def install(*settings: str) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True, env={**os.environ})
 
 
+@cache
 def images() -> dict[str, str]:
     """Build what is not built and return the image references by name, the test images included."""
     command = [sys.executable, "-m", "devcluster", "images", "--test-images"]
@@ -202,15 +205,40 @@ def operator_pods() -> list[dict[str, Any]]:
 
 
 def kill_operator() -> None:
-    """Kill the operator without warning and without grace, as a lost machine would."""
+    """Kill the operator without warning and without grace, as a lost machine would; return when its pod is gone."""
     for pod in operator_pods():
         name = pod["metadata"]["name"]
+        kill_containers(pod)
         kubectl("delete", "pod", name, "-n", SYSTEM, "--grace-period=0", "--force", "--wait=false")
+        wait_until(partial(_is_gone, pod["metadata"]["uid"]), f"{name} is gone")
+
+
+def _is_gone(uid: str) -> bool:
+    return all(pod["metadata"]["uid"] != uid for pod in operator_pods())
+
+
+def kill_containers(pod: Mapping[str, Any]) -> None:
+    """Send SIGKILL to a pod's containers, on the local cluster; elsewhere the kubelet is all that can be reached."""
+    socket = Paths.from_environment().containerd_socket
+    if os.environ.get("CLUSTER") == "current" or not socket.exists():
+        return
+    for container in pod["status"].get("containerStatuses", []):
+        identity = container.get("containerID", "").removeprefix("containerd://")
+        command = ["ctr", "--address", str(socket), "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", identity]
+        subprocess.run(command, check=False, capture_output=True)  # one that has ended already is no error
 
 
 def wait_for_operator(timeout: float = 90) -> None:
-    """Wait until the operator is ready."""
+    """Wait until the operator is ready, and no earlier one of it stands."""
     kubectl("rollout", "status", "deployment/pdfjob", "-n", SYSTEM, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
+
+    def ready() -> bool:
+        pods = operator_pods()
+        conditions = [item for pod in pods for item in pod["status"].get("conditions", []) if item["type"] == "Ready"]
+        stale = any("deletionTimestamp" in pod["metadata"] for pod in pods)
+        return bool(pods) and not stale and [item["status"] for item in conditions] == ["True"] * len(pods)
+
+    wait_until(ready, "the operator is ready", timeout)
 
 
 def operator_log() -> Iterator[dict[str, Any]]:

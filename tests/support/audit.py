@@ -1,0 +1,69 @@
+"""What the API server's audit log of the local cluster says about writes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from devcluster.paths import Paths
+from tests.support.product import OPERATOR_USER
+
+
+@dataclass(frozen=True)
+class Write:
+    """One request that changed something, or tried to."""
+
+    time: datetime
+    """When it was answered."""
+    verb: str
+    """create, patch, update, delete, deletecollection."""
+    resource: str
+    """With subresource, e.g. pdfchunks/status."""
+    name: str
+    """Empty for a whole collection."""
+    code: int
+    """HTTP status of the answer."""
+
+
+def operator_writes(namespace: str) -> list[Write]:
+    """Return the operator's writes in a namespace, refused ones included, in the order of their answers."""
+    return [_write(entry) for entry in _entries(namespace) if entry["user"]["username"] == OPERATOR_USER]
+
+
+def job_creations(namespace: str) -> Counter[str]:
+    """Count the child Jobs that the operator made, by name of the PdfChunk."""
+    return Counter(
+        write.name.rsplit("-a", 1)[0]
+        for write in operator_writes(namespace)
+        if (write.verb, write.resource, write.code) == ("create", "jobs", 201)
+    )
+
+
+def _entries(namespace: str) -> Iterator[dict[str, Any]]:
+    path = Paths.from_environment().audit_log
+    if not path.exists():
+        raise AssertionError(f"{path} is not there: API writes are counted on the local cluster only (make cluster)")
+    with path.open() as file:
+        for line in file:
+            if f'"namespace":"{namespace}"' not in line or not line.endswith("\n"):
+                continue
+            entry = json.loads(line)
+            dry = "dryRun=" in entry["requestURI"]
+            if entry["stage"] == "ResponseComplete" and entry["objectRef"].get("namespace") == namespace and not dry:
+                yield entry
+
+
+def _write(entry: dict[str, Any]) -> Write:
+    ref = entry["objectRef"]
+    resource = ref["resource"] + (f"/{ref['subresource']}" if "subresource" in ref else "")
+    return Write(
+        time=datetime.fromisoformat(entry["stageTimestamp"]),
+        verb=entry["verb"],
+        resource=resource,
+        name=ref.get("name", ""),
+        code=entry.get("responseStatus", {}).get("code", 0),
+    )
