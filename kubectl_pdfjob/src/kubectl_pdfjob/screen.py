@@ -81,7 +81,7 @@ class Screen:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         with Progress(*columns, console=self._err, transient=True) as progress:
-            task = progress.add_task("", total=100)
+            task = progress.add_task("Waiting for the operator", total=100)
             yield lambda text, percent: progress.update(task, description=escape(text), completed=percent)
 
     @contextmanager

@@ -39,6 +39,10 @@ _STYLES: Final = {
     ChunkPhase.CANCELLED.value: "dim",
 }
 _STAGES: Final = (JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED)
+_UNDER_WAY: Final = frozenset(
+    {Reason.WAITING, Reason.FETCHING, Reason.SPLITTING, Reason.PROCESSING, Reason.MERGING, Reason.ACTIVE}
+)
+"""Reasons of a stage that has not ended and has nothing wrong with it."""
 _PROCESSING: Final = "Processing chunk"
 
 
@@ -177,8 +181,11 @@ def holdup(job: PdfJob) -> str | None:
     """Return why a job that has not ended cannot go on at the moment; None when nothing holds it up."""
     if is_finished(job):
         return None
-    stages = [item for kind in _STAGES if (item := condition(job, kind)) and item.status == "Unknown"]
-    return next((f"{item.reason}: {item.message}" for item in stages if item.reason not in UNDER_WAY), None)
+    for kind in _STAGES:
+        item = condition(job, kind)
+        if item and item.status == "Unknown" and item.reason not in _UNDER_WAY and item.message:
+            return f"{item.reason}: {item.message}"
+    return None
 
 
 def _rule(code: str) -> CodeRule | None:

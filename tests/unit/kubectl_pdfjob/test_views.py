@@ -129,6 +129,7 @@ def test_a_job_that_cannot_go_on_says_why() -> None:
     waiting = condition("Split", "Unknown", "BucketNotFound", "bucket x does not exist; tried again in 20 s")
 
     assert holdup(make_job(conditions=[waiting])) == "BucketNotFound: bucket x does not exist; tried again in 20 s"
+    assert holdup(make_job(conditions=[condition("Merged", "Unknown", "Waiting", "when all have ended")])) is None
     assert holdup(running_job()) is None
     assert holdup(finished_job()) is None
 
