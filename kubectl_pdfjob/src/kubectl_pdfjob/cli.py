@@ -279,6 +279,14 @@ def _reported(debug: bool) -> Iterator[None]:
         if error.hint:
             print(f"  try: {error.hint}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:  # a traceback is for those who ask for one
+        if debug:
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: unexpected {text} (--debug shows where; please report it)", file=sys.stderr)
+        raise typer.Exit(ExitCode.INTERNAL) from error
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

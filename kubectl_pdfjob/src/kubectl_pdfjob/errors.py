@@ -32,6 +32,8 @@ class ExitCode(IntEnum):
     """The S3 storage refused, cannot be reached, or returned other bytes than were stored."""
     TIMEOUT = 5
     """The time of ``--wait`` is over; the job goes on."""
+    INTERNAL = 70
+    """A fault of the plugin itself."""
     BROKEN_PIPE = 141
     """The reader of our output went away; the code a shell gives for SIGPIPE."""
     INTERRUPTED = 130

@@ -39,10 +39,6 @@ _STYLES: Final = {
     ChunkPhase.CANCELLED.value: "dim",
 }
 _STAGES: Final = (JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED)
-_UNDER_WAY: Final = frozenset(
-    {Reason.WAITING, Reason.FETCHING, Reason.SPLITTING, Reason.PROCESSING, Reason.MERGING, Reason.ACTIVE}
-)
-"""Reasons of a stage that has not ended and has nothing wrong with it."""
 _PROCESSING: Final = "Processing chunk"
 
 
@@ -183,7 +179,7 @@ def holdup(job: PdfJob) -> str | None:
         return None
     for kind in _STAGES:
         item = condition(job, kind)
-        if item and item.status == "Unknown" and item.reason not in _UNDER_WAY and item.message:
+        if item and item.status == "Unknown" and item.reason not in UNDER_WAY and item.message:
             return f"{item.reason}: {item.message}"
     return None
 

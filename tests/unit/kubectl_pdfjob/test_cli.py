@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,17 @@ def test_debug_shows_the_traceback_too() -> None:
 
     assert done.returncode == 3
     assert "Traceback" in done.stderr
+
+
+def test_a_fault_of_the_plugin_itself_is_one_line_too(tmp_path: Path) -> None:
+    # Contexts that are no list are a kubeconfig that the client did not expect.
+    path = tmp_path / "kubeconfig"
+    path.write_text('{"current-context":"c","contexts":7,"clusters":[],"users":[]}')
+    done = run("status", "--kubeconfig", str(path))
+
+    assert done.returncode in {3, 70}
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_api_server_that_is_away_is_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
