@@ -33,7 +33,7 @@ _HEAD: Final = 1024
 """Bytes in which the header must be (ISO 32000-1, annex H.3.4.1)."""
 _MAX_DAMAGE: Final = 8
 """Findings that are reported at most."""
-_REPAIR: Final = "set source.repair: Repair to take what can be read of it, or get an undamaged copy"
+_REPAIR: Final = "set source.repair: Repair in a new PdfJob to take what can be read of it, or get an undamaged copy"
 _NOT_PDF: Final = "check that the file is a complete PDF"
 
 _LOSS: Final = re.compile(

@@ -256,7 +256,8 @@ class _HttpFetch:
             valid = False
         if valid:
             return url
-        where = f"{_shown(base)} redirects to {text[:200]!r}, which" if base is not None else text[:200]
+        # What cannot be taken apart may hide a password anywhere, so the address itself is not repeated.
+        where = "spec.source.http.url" if base is None else f"{_shown(base)} redirects to what"
         raise SourceError(
             Reason.SOURCE_NOT_FOUND, f"{where} is not an http or https URL; give the address of the PDF itself"
         )

@@ -74,6 +74,8 @@ class TaskRun:
         self._kill()
 
     def _kill(self) -> None:
+        if self._process.returncode is not None:
+            return  # its number may belong to another by now
         # The process leads its own group, so nothing it started survives it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

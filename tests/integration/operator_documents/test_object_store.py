@@ -293,3 +293,17 @@ async def test_other_refusals_are_final() -> None:
         with pytest.raises(StorageError, match="InvalidRequest: no") as caught:
             await store.get("a", 10)
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("bucket", "start"),
+    [
+        ("books", "https://books.s3.eu-west-3.amazonaws.com/a?"),
+        ("my.books", "https://s3.eu-west-3.amazonaws.com/my.books/a?"),
+    ],
+)
+async def test_presigned_urls_on_aws_name_the_endpoint_of_the_region(bucket: str, start: str) -> None:
+    store = ObjectStore(S3Settings(bucket=bucket, region="eu-west-3"))
+    url = store.presign_get("a", 60)
+    store.close()
+    assert url.startswith(start)

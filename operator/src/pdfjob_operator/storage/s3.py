@@ -107,7 +107,9 @@ class ObjectStore:
             # Checksums that S3 added in 2025 are unknown to many compatible servers, and to presigned URLs.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+            # On AWS "virtual" makes presigned URLs name the region's endpoint ("auto" names the global one, which
+            # redirects, and a redirect breaks the signature); a name with dots matches no certificate there.
+            s3={"addressing_style": "path" if settings.endpoint or "." in settings.bucket else "virtual"},
         )
         self._client = session.client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
         self._signer = session.client(
