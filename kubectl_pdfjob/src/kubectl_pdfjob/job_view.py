@@ -17,13 +17,26 @@ from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
 from .formats import NONE, ago, byte_size, clock, counted, duration, parse_time
-from .views import condition, error_text, is_finished, is_succeeded, new_table, pages, phase_text, step_text, took
+from .views import (
+    condition,
+    error_text,
+    is_finished,
+    is_succeeded,
+    new_table,
+    pages,
+    phase_text,
+    step_text,
+    took,
+    without_advice,
+)
 from .workers import Worker
 
 __all__ = ["JobView", "next_commands", "render"]
 
 _RECENT: Final = 5
 _LISTED: Final = 10
+_REASON: Final = 160
+"""Characters of a chunk's reason."""
 _SILENT_SECONDS: Final = 20
 """An operator that runs takes a job in far less."""
 
@@ -68,7 +81,7 @@ def _facts(job: PdfJob, now: datetime) -> Table:
         ("Pages", _items(job)),
         ("Sentences", None if job.status.sentences is None else f"{job.status.sentences:,}"),
         ("Result", _result(job)),
-        ("Error", f"{job.status.last_error.code}: {job.status.last_error.message}" if job.status.last_error else None),
+        ("Error", _error(job)),
         ("Settings", _settings(job)),
         ("Limits", _limits(job)),
         ("Times", _times(job, now)),
@@ -130,6 +143,11 @@ def _result(job: PdfJob) -> str | None:
         return None
     files = ", ".join(f"{file.format} {byte_size(file.bytes)}" for file in result.files)
     return files + (f"; partial, missing pages {result.missing_pages or '?'}" if result.partial else "")
+
+
+def _error(job: PdfJob) -> str | None:
+    error = job.status.last_error
+    return f"{error.code}: {without_advice(job, error.message)}" if error else None
 
 
 def _settings(job: PdfJob) -> str:
@@ -199,16 +217,25 @@ def _troubled(chunks: Iterable[PdfChunk], phase: ChunkPhase, now: datetime) -> R
         return None
     table = new_table("CHUNK", "PAGES", "TRIES", "REASON")
     for chunk in found[:_LISTED]:
-        table.add_row(str(chunk.spec.index), pages(chunk), str(chunk.status.attempts), error_text(chunk, now) or NONE)
+        table.add_row(
+            str(chunk.spec.index), pages(chunk), str(chunk.status.attempts), _shortened(error_text(chunk, now))
+        )
     return _cut(table, len(found))
+
+
+def _shortened(text: str) -> str:
+    """Keep the list of failures short; ``kubectl pdfjob chunks`` shows the whole reason."""
+    return text if len(text) <= _REASON else f"{text[: _REASON - 4].rstrip()} ..."
 
 
 def _conditions(job: PdfJob, now: datetime) -> Table | None:
     if not job.status.conditions:
         return None
     table = new_table("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE")
+    error = job.status.last_error.message if job.status.last_error else None
     for item in job.status.conditions:
-        table.add_row(item.type, item.status, item.reason, ago(item.last_transition_time, now), item.message)
+        message = "see Error above" if item.message == error else item.message
+        table.add_row(item.type, item.status, item.reason, ago(item.last_transition_time, now), message)
     return table
 
 

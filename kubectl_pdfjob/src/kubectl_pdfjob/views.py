@@ -29,6 +29,7 @@ __all__ = [
     "new_table",
     "phase_text",
     "step_text",
+    "without_advice",
 ]
 
 _STYLES: Final = {
@@ -162,8 +163,7 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
     message = next((item.message for item in (broken, summary, error) if item and item.message), "")
     rule = _rule(error.code) if error else None
     hint = rule.advice.replace("NAME", name) if rule else None
-    if rule and rule.advice in message:
-        message = message.replace(rule.advice, "").rstrip("; ")
+    message = without_advice(job, message)
     if error and error.code == JobCode.CHUNK_PROCESSING_ERROR:
         hint = f"kubectl pdfjob chunks {name} --status Failed{flags}"
     elif broken and message:
@@ -171,6 +171,12 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
         hint = None
     text = f'pdfjob "{name}" failed: {"/".join(dict.fromkeys(reasons))}'
     return (f"{text}: {message}" if message else text), hint
+
+
+def without_advice(job: PdfJob, message: str) -> str:
+    """Return a message of the operator without the general advice at its end; the plugin shows commands instead."""
+    rule = _rule(job.status.last_error.code) if job.status.last_error else None
+    return message.replace(rule.advice, "").rstrip("; ") if rule else message
 
 
 def holdup(job: PdfJob) -> str | None:

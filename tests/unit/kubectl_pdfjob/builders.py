@@ -51,7 +51,11 @@ def failed_job(code: str, broken: dict[str, str], message: str) -> PdfJob:
     return make_job(
         phase="Failed",
         lastError={"code": code, "message": message},
-        conditions=[broken, condition("Finished", "True", "Failed"), condition("Succeeded", "False", code, message)],
+        conditions=[
+            broken,
+            condition("Finished", "True", "Failed", message),
+            condition("Succeeded", "False", code, message),
+        ],
     )
 
 

@@ -96,6 +96,21 @@ def test_a_partial_result_names_what_is_missing() -> None:
     assert "txt 1.2 kB; partial, missing pages 51-100" in plain(render(JobView(job, []), NOW))
 
 
+def test_a_long_error_is_told_once_and_long_reasons_are_cut() -> None:
+    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice
+    text = f"4 of 4 chunks failed (0-3); chunk 0: IMAGE_ERROR: {'no such host ' * 30}; {advice}"
+    job = failed_job("CHUNK_PROCESSING_ERROR", condition("ChunksSucceeded", "False", "ChunksFailed", text), text)
+    chunk = make_chunk(0, "Failed", lastError={"code": "IMAGE_ERROR", "message": "no such host " * 30})
+    view = plain(render(JobView(job, [chunk]), NOW))
+
+    assert view.count("4 of 4 chunks failed") == 1
+    assert view.count("see Error above") == 3
+    assert "NAME" not in view
+    failed = next(part for part in view.split("\n\n") if part.startswith("Failed:")).splitlines()
+    assert failed[2].endswith(" ...")
+    assert len(failed[2]) < 200
+
+
 def test_a_source_that_was_refused_says_so_in_the_operators_words() -> None:
     broken = condition("Split", "False", "Encrypted", "a password is needed; remove it and submit again")
     message, hint = failure(failed_job("INVALID_SOURCE", broken, "a password is needed; remove it and submit again"))
