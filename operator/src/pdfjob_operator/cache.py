@@ -36,6 +36,7 @@ class Cache:
             "pods": {},
         }
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._seen: dict[str, dict[int, int]] = {}
 
     def apply(self, plural: str, raw: Mapping[str, Any]) -> str | None:
         """Take in an object as it was read, watched or written; return the UID of its PdfJob if that is news."""
@@ -65,6 +66,7 @@ class Cache:
             self._gone.popitem(last=False)
         if plural == "pdfjobs":
             self._jobs.pop(uid, None)
+            self._seen.pop(uid, None)
             return
         children = self._children[plural].get(owner, {})
         children.pop(uid, None)
@@ -110,6 +112,10 @@ class Cache:
         """Return the runner pods of a PdfJob."""
         return [pod for pod in self._children["pods"].get(uid, {}).values() if isinstance(pod, PodView)]
 
+    def newest_starts(self, uid: str) -> dict[int, int]:
+        """Return the highest start of each chunk that a Job or pod was ever seen of, also when both are gone."""
+        return dict(self._seen.get(uid, {}))
+
     def _store(self, plural: str, owner: str, uid: str, raw: Mapping[str, Any]) -> None:
         if plural == "pdfjobs":
             self._jobs[uid] = PdfJob.model_validate(raw)
@@ -120,6 +126,9 @@ class Cache:
         else:
             parsed = job_view(raw) if plural == "jobs" else pod_view(raw)
         self._children[plural].setdefault(owner, {})[uid] = parsed
+        if not isinstance(parsed, PdfChunk):
+            seen = self._seen.setdefault(owner, {})
+            seen[parsed.meta.chunk] = max(seen.get(parsed.meta.chunk, 0), parsed.meta.start)
 
     def _version(self, plural: str, owner: str, uid: str) -> int:
         if plural == "pdfjobs":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -112,9 +112,20 @@ class Observation:
     rules: Rules
 
 
-def group_starts(jobs: list[JobView], pods: list[PodView]) -> dict[int, tuple[Start, ...]]:
-    """Put Jobs and pods together by the chunk and start that their labels name."""
-    found: dict[int, dict[int, tuple[JobView | None, list[PodView]]]] = {}
+def group_starts(
+    jobs: Iterable[JobView], pods: Iterable[PodView], newest: Mapping[int, int]
+) -> dict[int, tuple[Start, ...]]:
+    """Put Jobs and pods together by the chunk and start that their labels name.
+
+    Parameters
+    ----------
+    newest
+        The highest start of each chunk that was ever seen. It is in the answer even when Job and pod have vanished
+        before anything was recorded of it, so that its number is never used again and its end is written down.
+    """
+    found: dict[int, dict[int, tuple[JobView | None, list[PodView]]]] = {
+        chunk: {start: (None, [])} for chunk, start in newest.items()
+    }
     for job in jobs:
         found.setdefault(job.meta.chunk, {})[job.meta.start] = (job, [])
     for pod in pods:

@@ -101,7 +101,7 @@ class Reconciler:
 
     def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
         uid = job.metadata.uid
-        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid))
+        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
         observation = Observation(job, self.cache.chunks(uid), starts, memory.facts, self.rules)
         return decide(observation, utc_now())
 
@@ -122,8 +122,9 @@ class Reconciler:
         granted = self._grant(job, decision, creates)
         await self.actor.perform(job, memory, granted)
         await self.actor.perform(job, memory, deletes)
-        if any(not isinstance(action, ReadProgress) for action in decision.actions):
-            self.wake(job.metadata.uid)  # own writes are in the cache already, no event will tell of them
+        if any(not isinstance(action, ReadProgress | DeletePod) for action in [*writes, *others, *granted, *deletes]):
+            # Own writes are in the cache already, no event will tell of them; the end of a pod comes as an event.
+            self.wake(job.metadata.uid)
 
     def _grant(self, job: PdfJob, decision: Decision, creates: list[CreateJob]) -> list[CreateJob]:
         uid = job.metadata.uid
