@@ -24,9 +24,10 @@ from .actions import (
     RestoreChunk,
     StartWork,
     StopWork,
+    WriteChunk,
 )
 from .clock import from_wire
-from .decide_chunk import TERMINAL, ChunkDecision, decide_chunk, last_recorded
+from .decide_chunk import TERMINAL, ChunkDecision, cancelled, decide_chunk
 from .observation import Observation, WorkKind
 from .status import compute_status, is_true, settled
 
@@ -37,7 +38,7 @@ def decide(obs: Observation, now: datetime) -> Decision:
     if job.metadata.deletion_timestamp is not None:
         return _decide_deletion(obs, now)
     if is_true(job, JobCondition.FINISHED):
-        return _decide_finished(obs)
+        return _decide_finished(obs, now)
     if FINALIZER not in job.metadata.finalizers:
         return Decision((AddFinalizer(),), None, 0.0, 0)
     decisions = {index: decide_chunk(chunk, obs, now) for index, chunk in sorted(obs.chunks.items())}
@@ -95,18 +96,20 @@ def _dispatch(obs: Observation, decisions: dict[int, ChunkDecision]) -> list[Act
     return list(due[: max(room, 0)])
 
 
-def _decide_finished(obs: Observation) -> Decision:
-    """Remove what is left of a job that has ended; its status is latched."""
-    actions: list[Action] = []
-    for index, starts in obs.starts.items():
-        chunk = obs.chunks.get(index)
-        recorded = last_recorded(chunk.status) if chunk is not None else None
-        over = chunk is None or chunk.status.phase in TERMINAL
-        actions += [
-            DeleteJob(start.job.meta.name, start.job.meta.uid)
-            for start in starts
-            if start.job is not None and (over or recorded is None or start.number <= recorded)
-        ]
+def _decide_finished(obs: Observation, now: datetime) -> Decision:
+    """Remove what is left of a job that has ended; its status is latched.
+
+    A job that failed while chunks were under way (its source is damaged) ends them here: nobody would record them.
+    """
+    actions: list[Action] = [
+        WriteChunk(chunk, cancelled(chunk, now)) for chunk in obs.chunks.values() if chunk.status.phase not in TERMINAL
+    ]
+    actions += [
+        DeleteJob(start.job.meta.name, start.job.meta.uid)
+        for starts in obs.starts.values()
+        for start in starts
+        if start.job is not None
+    ]
     return Decision(tuple(actions), None, None, 0)
 
 

@@ -174,7 +174,9 @@ def _give_up_pending(
     verdict = Verdict(Outcome.FAILED, code, message[:1024], counted=True, final=True)
     nothing = EndFacts(result=None, result_error=None, items=_saved_before(chunk.status))
     status = _ended_status(chunk, Start(start.number, start.job, (pod,)), nothing, verdict, 0, now)
-    return ChunkDecision(actions=(*cleanup, _write_end(chunk, status, verdict), *_delete(start)), status=status)
+    # Its pod stands until the Job is deleted: the place is free with the next decision.
+    actions = (*cleanup, _write_end(chunk, status, verdict), *_delete(start))
+    return ChunkDecision(actions=actions, in_flight=True, status=status)
 
 
 def _record_end(
@@ -304,6 +306,19 @@ def _start_if_due(
     number = max([chunk.status.starts, last_recorded(chunk.status), *(start.number for start in starts)]) + 1
     priority = obs.job.spec.priority if chunk.spec.priority is None else chunk.spec.priority
     return ChunkDecision(actions=cleanup, create=CreateJob(chunk, number, priority))
+
+
+def cancelled(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
+    """Return the status of a chunk that will not run any more, since its job has ended without it."""
+    return chunk.status.model_copy(
+        update={
+            "observed_generation": chunk.metadata.generation,
+            "phase": ChunkPhase.CANCELLED,
+            "attempts": failures(chunk.status),
+            "updated_at": to_wire(now),
+            "next_retry_time": None,
+        }
+    )
 
 
 def _seconds_until(moment: str | None, now: datetime) -> float | None:

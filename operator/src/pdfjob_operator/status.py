@@ -10,7 +10,7 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import JOB_CODES, JobCode
 from pdfjob_api.meta import Condition, LastError
-from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
+from pdfjob_api.pdfchunk import PdfChunkStatus
 from pdfjob_api.pdfjob import ChunkCounts, Items, JobResult, PdfJob, PdfJobStatus, Summary
 
 from .clock import from_wire, to_wire
@@ -70,9 +70,11 @@ def compute_status(obs: Observation, chunks: Mapping[int, PdfChunkStatus], now: 
     if facts.plan is None and job.status.chunks is not None and _fatal(facts) is None:
         return None
     conditions = Conditions(job, now)
-    counts = _count(facts, obs.chunks, chunks)
+    counts = _count(obs, chunks)
     conditions.set(JobCondition.ACCEPTED, "True", Reason.ACCEPTED, "the operator took the job")
     failure = _set_stages(conditions, obs, counts, chunks)
+    if failure is not None and counts is not None:
+        counts = _closed(counts)
     done = facts.merged is not None and failure is None
     _set_summary(conditions, obs, failure, done=done)
     total = counts.total if counts else 0
@@ -112,18 +114,30 @@ def settled(counts: ChunkCounts) -> bool:
     return counts.succeeded + counts.failed + counts.cancelled == counts.total
 
 
+def _closed(counts: ChunkCounts) -> ChunkCounts:
+    """Return the counts of a job that has failed: what has not ended by itself will not run any more."""
+    open_ones = counts.pending + counts.running + counts.retry_scheduled
+    return counts.model_copy(
+        update={"pending": 0, "running": 0, "retry_scheduled": 0, "cancelled": counts.cancelled + open_ones}
+    )
+
+
 def _fatal(facts: Facts) -> WorkError | None:
     """Return the error of background work that is not tried again, if any."""
     return next((error for error in facts.errors.values() if error.retry_at is None), None)
 
 
-def _count(facts: Facts, chunks: Mapping[int, PdfChunk], statuses: Mapping[int, PdfChunkStatus]) -> ChunkCounts | None:
-    if facts.plan is None:
+def _count(obs: Observation, statuses: Mapping[int, PdfChunkStatus]) -> ChunkCounts | None:
+    plan, stored = obs.facts.plan, obs.job.status.chunks
+    if plan is not None:
+        pages = plan.source.pages or 0
+        size = plan.pages_per_chunk if pages > plan.threshold_pages else max(pages, 1)
+        planned = -(-pages // size)
+    elif stored is not None:  # planned by an earlier process; this one cannot read the plan, and fails for good
+        planned = stored.total
+    else:
         return None
-    plan = facts.plan
-    pages = plan.source.pages or 0
-    size = plan.pages_per_chunk if pages > plan.threshold_pages else max(pages, 1)
-    total = max(-(-pages // size), len(chunks))
+    total = max(planned, len(statuses))
     by_phase = dict.fromkeys(ChunkPhase, 0)
     for status in statuses.values():
         by_phase[status.phase] += 1
@@ -269,8 +283,8 @@ def _items(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> Items:
         elif status.phase is ChunkPhase.RUNNING:
             progress = obs.facts.progress.get((chunk.metadata.uid, status.starts))
             done += min(progress.done, chunk.spec.page_count) if progress else 0
-    pages = obs.facts.plan.source.pages if obs.facts.plan else None
-    return Items(total=pages or 0, done=done, failed=failed)
+    source = obs.facts.plan.source if obs.facts.plan else obs.job.status.source
+    return Items(total=(source.pages if source else None) or 0, done=done, failed=failed)
 
 
 def _sums(chunks: Mapping[int, PdfChunkStatus]) -> dict[str, int | Tokens | None]:
