@@ -40,6 +40,7 @@ from .events import events_of
 from .jobspec import GRACE_SECONDS, Urls, build_job
 from .memory import JobMemory
 from .metrics import Metrics
+from .observation import WorkKind
 from .resources import build_event
 from .settings import Settings
 from .storage.errors import StorageError
@@ -114,8 +115,11 @@ class Actor:
                 case AddFinalizer():
                     await self._finalizers(job, [*job.metadata.finalizers, FINALIZER])
                 case RemoveFinalizer():
+                    await self._ensure_nothing_runs(job)
                     await self._finalizers(job, [name for name in job.metadata.finalizers if name != FINALIZER])
                 case StartWork():
+                    if action.kind is WorkKind.CLEAN:
+                        await self._ensure_nothing_runs(job)
                     self.work.start(job, memory, action.kind)
                 case StopWork():
                     await self.work.stop(memory)
@@ -148,6 +152,21 @@ class Actor:
             await self._refresh(PDFJOBS, meta.namespace, meta.name)
             raise
         self.cache.apply(PDFJOBS.plural, raw)
+
+    async def _ensure_nothing_runs(self, job: PdfJob) -> None:
+        """Ask the API server itself before objects are removed: a pod may be there that no event has told of yet.
+
+        Raises
+        ------
+        ConflictError
+            When something was found; it is in the cache now, and the next decision ends it.
+        """
+        meta, selector = job.metadata, f"{LABEL_JOB_UID}={job.metadata.uid}"
+        jobs, _ = await self.cluster.list_all(JOBS, meta.namespace, selector)
+        for raw in jobs:
+            self.cache.apply(JOBS.plural, raw)
+        if await self._live_pods(job, selector) or jobs:
+            raise ConflictError(f"Jobs or pods of {meta.name} are left that the cache did not know")
 
     async def _delete_chunks(self, job: PdfJob) -> None:
         meta = job.metadata
@@ -198,7 +217,8 @@ class Actor:
 
     async def _create_job(self, job: PdfJob, memory: JobMemory, action: CreateJob) -> None:
         chunk, start, namespace = action.chunk, action.start, job.metadata.namespace
-        if start > 1 and await self._live_pods(job, chunk):
+        selector = f"{LABEL_JOB_UID}={job.metadata.uid},{LABEL_CHUNK}={chunk.spec.index}"
+        if start > 1 and await self._live_pods(job, selector):
             raise ConflictError(f"chunk {chunk.spec.index} has a live pod that the cache did not know")
         urls = await self._urls(job, chunk, start)
         body = build_job(job, chunk, start, urls, self.settings.runner)
@@ -214,9 +234,8 @@ class Actor:
                 raise
         self.cache.apply(JOBS.plural, raw)
 
-    async def _live_pods(self, job: PdfJob, chunk: PdfChunk) -> bool:
-        """Ask the API server itself before a chunk starts again: watches of Jobs and pods are not in step."""
-        selector = f"{LABEL_JOB_UID}={job.metadata.uid},{LABEL_CHUNK}={chunk.spec.index}"
+    async def _live_pods(self, job: PdfJob, selector: str) -> bool:
+        """Ask the API server itself, as before a chunk starts again: watches of Jobs and pods are not in step."""
         raws, _ = await self.cluster.list_all(PODS, job.metadata.namespace, selector)
         for raw in raws:
             self.cache.apply(PODS.plural, raw)

@@ -35,7 +35,7 @@ from .resources import build_chunk, build_event
 from .settings import Settings
 from .sources import fetch_source
 from .storage.errors import BucketNotFound, ObjectNotFound, PreconditionFailed, StorageError
-from .storage.kubernetes import PDFCHUNKS, AlreadyExistsError, Cluster, KubernetesError
+from .storage.kubernetes import PDFCHUNKS, AlreadyExistsError, Cluster, ConflictError, KubernetesError
 from .storage.s3 import ObjectStore
 from .work_errors import MergeInputError, PlanMismatchError, work_error
 
@@ -216,6 +216,10 @@ class Work:
         """Merge the chunk results in page order and store the files; the same bytes each time."""
         keys = self.keys(job)
         chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
+        plan = memory.facts.plan
+        planned = [pages.index for pages in plan.ranges(job.spec)] if plan is not None else []
+        if [chunk.spec.index for chunk in chunks if chunk.status.result is not None] != planned:
+            raise ConflictError("a PdfChunk was deleted; it is made and done again before the merge")
         inputs = inputs_hash(chunk.status.result.sha256 if chunk.status.result else "" for chunk in chunks)
         out = folder / "merged"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
