@@ -48,10 +48,14 @@ def _policy() -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="session")
-def stage(crds: None) -> None:
+def stage(crds: None) -> Iterator[None]:
     """The CRDs, and no operator where the tests play its part."""
-    for item in _policy():
-        kubectl("apply", "-f", "-", stdin=json.dumps(item))
+    items = [json.dumps(item) for item in _policy()]
+    for item in items:
+        kubectl("apply", "-f", "-", stdin=item)
+    yield
+    for item in reversed(items):
+        kubectl("delete", "--wait=false", "-f", "-", stdin=item)
 
 
 @pytest.fixture
