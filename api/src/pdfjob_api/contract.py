@@ -73,6 +73,9 @@ class Task(Model):
     size_bytes: int = Field(ge=1)
     """Of the chunk PDF."""
     repair: Repair = Repair.STRICT
+    lost_pages: list[int] = Field(default_factory=list)
+    """Owned pages whose content the operator found lost or damaged, under ``repair: Repair`` only: one on which no text
+    is found is missing, not blank."""
     processor: Processor
     soft_timeout_seconds: int = Field(ge=1)
     """After this many seconds the runner saves its checkpoint and exits with 76."""
@@ -89,7 +92,7 @@ class Record(Model):
 
 
 class MissingPage(Model):
-    """A page the runner could not read, under ``repair: Repair`` only."""
+    """A page the runner could not read, or that is lost, under ``repair: Repair`` only."""
 
     page: int = Field(ge=1)
     code: str

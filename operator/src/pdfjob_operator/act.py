@@ -221,7 +221,8 @@ class Actor:
         if start > 1 and await self._live_pods(job, selector):
             raise ConflictError(f"chunk {chunk.spec.index} has a live pod that the cache did not know")
         urls = await self._urls(job, chunk, start)
-        body = build_job(job, chunk, start, urls, self.settings.runner)
+        plan = memory.facts.plan
+        body = build_job(job, chunk, start, urls, self.settings.runner, plan.empty_pages if plan else ())
         try:
             raw = await self.cluster.create(JOBS, namespace, body)
         except InvalidError as error:

@@ -87,8 +87,11 @@ def _start_work(obs: Observation, kind: WorkKind, now: datetime) -> list[Action]
 
 
 def _dispatch(obs: Observation, decisions: dict[int, ChunkDecision]) -> list[Action]:
-    """Return the starts that are due within the job's parallelism: highest priority first, then the lowest index."""
-    if obs.facts.invalid is not None:
+    """Return the starts that are due within the job's parallelism: highest priority first, then the lowest index.
+
+    None before the plan is known, after a restart: a start is told which pages of its chunk are lost.
+    """
+    if obs.facts.invalid is not None or obs.facts.plan is None:
         return []
     room = obs.job.spec.parallelism - sum(decision.in_flight for decision in decisions.values())
     due = [decision.create for decision in decisions.values() if decision.create is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,8 +52,8 @@ class Urls:
     previous_checkpoint: str | None
 
 
-def build_task(job: PdfJob, chunk: PdfChunk, start: int) -> Task:
-    """Say what one start has to do."""
+def build_task(job: PdfJob, chunk: PdfChunk, start: int, lost_pages: Sequence[int] = ()) -> Task:
+    """Say what one start has to do; ``lost_pages`` are those of the whole document."""
     spec = chunk.spec
     return Task(
         namespace=job.metadata.namespace,
@@ -66,13 +67,16 @@ def build_task(job: PdfJob, chunk: PdfChunk, start: int) -> Task:
         sha256=spec.sha256,
         size_bytes=spec.size_bytes,
         repair=job.spec.source.repair,
+        lost_pages=[page for page in lost_pages if spec.start_page <= page <= spec.end_page],
         processor=job.spec.processor,
         soft_timeout_seconds=job.spec.limits.chunk_soft_timeout_seconds,
     )
 
 
-def build_job(job: PdfJob, chunk: PdfChunk, start: int, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
-    """Build the child Job of one start of a chunk."""
+def build_job(
+    job: PdfJob, chunk: PdfChunk, start: int, urls: Urls, defaults: RunnerSettings, lost_pages: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Build the child Job of one start of a chunk; ``lost_pages`` are those of the whole document."""
     runner = job.spec.runner or Runner()
     labels = {
         **(runner.labels or {}),
@@ -109,7 +113,7 @@ def build_job(job: PdfJob, chunk: PdfChunk, start: int, urls: Urls, defaults: Ru
             "ttlSecondsAfterFinished": _KEEP_FINISHED_SECONDS,
             "template": {
                 "metadata": {"labels": labels, "annotations": runner.annotations or {}},
-                "spec": _pod_spec(job, runner, build_task(job, chunk, start), urls, defaults),
+                "spec": _pod_spec(job, runner, build_task(job, chunk, start, lost_pages), urls, defaults),
             },
         },
     }

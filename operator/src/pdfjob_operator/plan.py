@@ -30,7 +30,8 @@ class Plan(Model):
     damage: list[str] = Field(default_factory=list)
     """What was found wrong with the document, under ``repair: Repair``."""
     empty_pages: list[int] = Field(default_factory=list)
-    """Pages of which nothing could be read, under ``repair: Repair``."""
+    """Pages without content, or with content that cannot be read whole, under ``repair: Repair`` when the document is
+    damaged: a runner that finds no text on one reports it as missing."""
 
     def ranges(self, spec: PdfJobSpec) -> tuple[ChunkRange, ...]:
         """Return the page ranges of the chunks; they follow from the number of pages and the immutable chunking."""

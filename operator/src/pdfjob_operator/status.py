@@ -172,8 +172,10 @@ def _set_stages(
         step = facts.step or Reason.WAITING
         conditions.set(JobCondition.SPLIT, "Unknown", step, _SPLIT_MESSAGES.get(step, ""))
     if facts.plan is not None and facts.plan.damage:
-        text = "; ".join(facts.plan.damage)
-        conditions.set(JobCondition.REPAIRED, "True", Reason.PAGES_LOST, f"the document was damaged: {text}")
+        lost = number_ranges((page, page) for page in facts.plan.empty_pages)
+        pages = f"; nothing, or not everything, can be read on page {lost}" if lost else ""
+        text = f"the document was damaged{pages}: {'; '.join(facts.plan.damage)}"
+        conditions.set(JobCondition.REPAIRED, "True", Reason.PAGES_LOST, text)
     return _set_chunk_stages(conditions, facts, counts, chunks)
 
 

@@ -198,6 +198,16 @@ def test_repair_lists_the_page_and_goes_on(tmp_path: Path) -> None:
     assert [bool(part.records) for part in finished] == [True, False, True]
 
 
+def test_a_lost_page_without_text_is_missing_and_one_with_some_text_left_is_kept(tmp_path: Path) -> None:
+    pdf = typeset([Sheet(["Half of a page."]), Sheet([]), Sheet([])])
+    path = tmp_path / "lost.pdf"
+    path.write_bytes(pdf)
+    processor = LocalProcessor(make_task(pdf, 1, 3, repair=Repair.REPAIR, lost_pages=[1, 2]), path)
+    finished = [processor.process((page,)) for page in (1, 2, 3)]
+    assert [part.page for each in finished for part in each.missing] == [2]
+    assert [len(each.records) for each in finished] == [1, 0, 0]
+
+
 def test_a_broken_context_page_counts_as_blank(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 43, 43, context_before=2), path)

@@ -25,6 +25,7 @@ class LocalProcessor:
         assert task.processor.local is not None
         self._task = task
         self._language = task.processor.local.language
+        self._lost = frozenset(task.lost_pages)
         self._first = task.start_page - task.context_before
         self._last = task.end_page + task.context_after
         self._pages: dict[int, Page | None] = {}
@@ -46,7 +47,7 @@ class LocalProcessor:
         # Three pages are kept, whatever the size of the chunk.
         self._pages = {key: page for key, page in self._pages.items() if abs(key - number) <= 1}
         page = self._read(number)
-        if page is None:
+        if page is None or (page == BLANK and number in self._lost):
             return Finished(window, missing=[MissingPage(page=number, code=ChunkCode.INVALID_ITEM.value)])
         before, after = self._read(number - 1) or BLANK, self._read(number + 1) or BLANK
         return Finished(window, records=page_records(number, before, page, after, self._language))
