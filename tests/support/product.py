@@ -18,17 +18,20 @@ import boto3
 from botocore.config import Config
 
 from devcluster.paths import Paths
-from devcluster.settings import NODE_ADDRESS
 from tests.support.cluster import REPOSITORY, environment, kubectl, kubectl_json
+from tests.support.web_server import ADDRESS
 
 SYSTEM: Final = "pdfjob-system"
 OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
 PENDING_TIMEOUT_SECONDS: Final = 15
+ARCHIVE: Final = "pdfjob-tests-archive"
+"""A bucket that every namespace may read, which exists only while a test has made it."""
 SETTINGS: Final = (
     f"pendingTimeoutSeconds={PENDING_TIMEOUT_SECONDS}",
-    f"source.allowedCidrs[0]={NODE_ADDRESS}/32",
+    f"source.allowedCidrs[0]={ADDRESS}/32",
+    f"source.allowedBuckets.*[0]={ARCHIVE}",
 )
-"""Chart values of the test installation: servers of the tests' own listen on the node's address."""
+"""Chart values of the test installation; servers of the tests' own listen on an address that is not public."""
 THROTTLE: Final = "RUNNER_THROTTLE_SECONDS_PER_PAGE"
 
 
