@@ -14,6 +14,7 @@ that names content which does not exist is a blank page (ISO 32000-1, 7.3.10), a
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -42,6 +43,10 @@ _LOSS: Final = re.compile(
     re.IGNORECASE,
 )
 """Warnings of qpdf after which content is missing."""
+_OBJECT: Final = re.compile(rb"\d \d+ obj\b")
+_BLOCK: Final = 64 * 1024
+_MAX_UPDATE: Final = 16 * 1024**2
+"""Bytes at the end of a file in which the last end mark is looked for."""
 _NO_END: Final = "can't find startxref"
 _END_ELSEWHERE: Final = "startxref was more than"
 """Told besides when bytes follow the end, which is harmless."""
@@ -92,9 +97,9 @@ def inspect(path: Path, scratch: Path, *, strict: bool) -> Findings:
     """
     document = open_document(path, scratch)
     with pikepdf.open(document.path) as pdf:
-        told = [str(each) for each in pdf.get_warnings()]
+        told = pdf.get_warnings()
         unreadable, blank = _pages_without_content(pdf)
-        told += [str(each) for each in pdf.get_warnings()]
+        told = [_plain(str(each), document.path) for each in (*told, *pdf.get_warnings())]
     if any("bad_alloc" in each for each in told):
         raise MemoryError
     damage = list(document.damage)
@@ -103,7 +108,9 @@ def inspect(path: Path, scratch: Path, *, strict: bool) -> Findings:
         damage.append(f"no content can be read on page {page_list(sorted(lost))}")
     if any(_NO_END in each for each in told) and not any(_END_ELSEWHERE in each for each in told):
         damage.append("its end is missing, so it was not written or transferred completely")
-    damage += [_plain(each, document.path) for each in told if _LOSS.search(each)]
+    elif _ends_in_an_update(path):
+        damage.append("the update at its end is not complete, so what it changed is lost")
+    damage += [each for each in told if _LOSS.search(each)]
     second = count_by_pdfium(path)
     if isinstance(second, int) and second != document.pages:
         damage.append(f"its page tree has {document.pages} pages, but another reader counts {second}")
@@ -182,6 +189,21 @@ def _check_form(path: Path) -> None:
         raise TaskError(Reason.INVALID_FORMAT, message)
     message = f"Invalid format: this is not a PDF (no %PDF header in its first {_HEAD} bytes); {_NOT_PDF}"
     raise TaskError(Reason.INVALID_FORMAT, message)
+
+
+def _ends_in_an_update(path: Path) -> bool:
+    """Tell whether objects follow the last end mark: a file that was saved incrementally and cut in the last save."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        after = b""
+        while len(after) < min(size, _MAX_UPDATE):
+            start = max(0, size - len(after) - _BLOCK)
+            file.seek(start)
+            after = file.read(size - len(after) - start) + after
+            mark = after.rfind(b"%%EOF")
+            if mark >= 0:
+                return _OBJECT.search(after, mark) is not None
+    return False
 
 
 def _encrypted() -> TaskError:

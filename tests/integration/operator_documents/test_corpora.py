@@ -74,7 +74,8 @@ async def test_malformed_documents_end_in_an_answer(tmp_path: Path) -> None:
         f"{source.parent.name}/{source.name}": each for source, each in answers.items() if each != ("whole", "whole")
     }
     # Strict refuses little: most odd files of these collections have lost nothing.
-    assert counts["whole"] >= len(sources) - 25, told
+    refused = {name for name, (strict, _) in told.items() if strict not in {"Encrypted", "EmptyPdf"}}
+    assert len(refused) <= 4, told
     for source, (strict, repaired) in answers.items():
         if strict == "whole":
             assert repaired == "whole", source
