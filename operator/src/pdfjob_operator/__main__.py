@@ -145,7 +145,8 @@ class Operator:
     async def _ready(self) -> None:
         if not self._synced:
             raise RuntimeError("the caches are not filled yet")
-        await self.cluster.ready()
+        if not self.cluster.answers:  # asked only then: probes come every few seconds, and waiting costs no read
+            await self.cluster.ready()
         if monotonic() - self._s3_seen > _READY_SECONDS:
             await self.store.check()
             self._s3_seen = monotonic()

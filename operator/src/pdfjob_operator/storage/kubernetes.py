@@ -88,6 +88,8 @@ class Cluster:
     def __init__(self, api: client.ApiClient, observe: Callable[[str, float], None] | None = None) -> None:
         self._api = api
         self._observe = observe
+        self.answers = True
+        """Whether the API server could be reached at the last call."""
 
     @classmethod
     async def connect(cls, observe: Callable[[str, float], None] | None = None) -> Cluster:
@@ -207,9 +209,12 @@ class Cluster:
             )
             response = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
             data = await response.read()
+            self.answers = True
         except client.ApiException as error:
+            self.answers = True
             raise _converted(error.status, str(error.reason), error.body, method, path) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self.answers = False
             raise UnavailableError(f"{method} {path}: {type(error).__name__}: {error}") from error
         finally:
             if self._observe is not None:
