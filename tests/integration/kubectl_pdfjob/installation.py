@@ -185,10 +185,8 @@ def embedded_server(namespace: str) -> None:
     for item in (secret, service, pod):
         kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(item))
     kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=120s", "pod/embedded-s3")
-    program = shutil.which("kubectl", path=environment()["PATH"]) or "kubectl"
-    command = ["env", f"KUBECONFIG={kubeconfig()}", program, "port-forward", "-n", namespace]
-    with forwarded([*command, "--address", "127.0.0.1", "service/embedded-s3", ":9000"]) as port:
-        _make_bucket(_client(f"http://127.0.0.1:{port}"))
+    with tunnel(namespace) as server:
+        _make_bucket(server.s3)
     publish(
         namespace,
         embedded="true",
@@ -198,6 +196,30 @@ def embedded_server(namespace: str) -> None:
         s3SecretName="embedded-keys",
         s3SecretNamespace=namespace,
     )
+
+
+@contextmanager
+def tunnel(namespace: str) -> Iterator[S3Server]:
+    """Reach the embedded server with the rights of the tests."""
+    program = shutil.which("kubectl", path=environment()["PATH"]) or "kubectl"
+    command = ["env", f"KUBECONFIG={kubeconfig()}", program, "port-forward", "-n", namespace]
+    with forwarded([*command, "--address", "127.0.0.1", "service/embedded-s3", ":9000"]) as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        yield S3Server(endpoint, _client(endpoint))
+
+
+def user_kubeconfig(namespace: str, path: Path, *rules: Mapping[str, Any]) -> Path:
+    """Write a kubeconfig of a user who has these rights in ``namespace`` and no others."""
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "user"}, "rules": rules}
+    kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(role))
+    kubectl("create", "serviceaccount", "user", "-n", namespace)
+    binding = ("--role=user", f"--serviceaccount={namespace}:user", "-n", namespace)
+    kubectl("create", "rolebinding", "user", *binding)
+    token = kubectl("create", "token", "user", "-n", namespace).stdout.strip()
+    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json").stdout)
+    config["users"][0]["user"] = {"token": token}
+    path.write_text(json.dumps(config))
+    return path
 
 
 def plugin_environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from .installation import KEYS, PLUGIN, S3Server, pdfjob, plugin_environment
+from .installation import (
+    KEYS,
+    PLUGIN,
+    S3Server,
+    embedded_server,
+    pdfjob,
+    plugin_environment,
+    tunnel,
+    user_kubeconfig,
+)
 from .operator_role import OperatorRole
 from .test_views import submitted
 
@@ -31,9 +40,7 @@ def fetch(namespace: str, installed: str, *arguments: str) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, check=False, timeout=60, env=plugin_environment(KEYS))
 
 
-def test_the_bytes_of_each_format_come_out_as_they_are(
-    finished: OperatorRole, namespace: str, installed: str
-) -> None:
+def test_the_bytes_of_each_format_come_out_as_they_are(finished: OperatorRole, namespace: str, installed: str) -> None:
     for form, data in RESULTS.items():
         done = fetch(namespace, installed, "--format", form)
 
@@ -123,3 +130,22 @@ def test_a_missing_format_is_refused(namespace: str, installed: str, server: S3S
 
     assert done.returncode == 2
     assert 'pdfjob "novel" has no result in format csv; it has txt' in done.stderr
+
+
+def test_the_documented_rights_suffice_for_the_embedded_server(namespace: str, tmp_path: Path) -> None:
+    embedded_server(namespace)
+    with tunnel(namespace) as server:
+        submitted(namespace, chunks=1).succeeded(server, RESULTS, sentences=1)
+    documented = [
+        {"apiGroups": ["pdfjob.dev"], "resources": ["pdfjobs"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["pdfjob-info"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["embedded-keys"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["create"]},
+    ]
+    config = user_kubeconfig(namespace, tmp_path / "kubeconfig", *documented)
+    done = fetch(namespace, namespace, "--kubeconfig", str(config), "--format", "txt")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == RESULTS["txt"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.cluster import kubectl
 
-from .installation import KEYS, PLUGIN, pdfjob, plugin_environment
+from .installation import KEYS, PLUGIN, pdfjob, plugin_environment, user_kubeconfig
 from .operator_role import OperatorRole, now
 
 ERROR = {"code": "OUT_OF_MEMORY", "message": "The runner was killed for memory"}
@@ -118,12 +118,8 @@ def test_an_unknown_job_is_one_clear_line(namespace: str) -> None:
 
 
 def test_a_user_without_rights_reads_which_right_is_missing(namespace: str, tmp_path: Path) -> None:
-    token = kubectl("create", "token", "default", "-n", namespace).stdout.strip()
-    config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json").stdout)
-    config["users"][0]["user"] = {"token": token}
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(config))
-    done = pdfjob("status", "-n", namespace, "--kubeconfig", str(path))
+    config = user_kubeconfig(namespace, tmp_path / "kubeconfig")
+    done = pdfjob("status", "-n", namespace, "--kubeconfig", str(config))
 
     assert done.returncode == 3
     assert "cannot list PdfJobs: pdfjobs.pdfjob.dev is forbidden" in done.stderr
