@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from tests.support.cluster import kubectl, kubectl_json
 from .installation import ACCESS_KEY, BUCKET, KEYS, PLUGIN, S3Server, embedded_server, pdfjob, plugin_environment
 from .operator_role import OperatorRole
 
+T = TypeVar("T")
 JSONL = b'{"n":0,"page":1,"endPage":1,"text":"Il \xc3\xa9tait une fois."}\n{"missing":[2,3],"code":"TIMEOUT"}\n'
 
 
@@ -182,6 +185,25 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(namespace: str) -> None:
     assert kubectl_json("get", "pdfjob", "x", "-n", namespace)["metadata"]["name"] == "x"
 
 
+def test_ctrl_c_while_uploading_leaves_neither_parts_nor_a_job(
+    namespace: str, installed: str, server: S3Server, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.pdf"
+    with large.open("wb") as stream:
+        stream.write(b"%PDF-1.7\n")
+        stream.truncate(1_500_000_000)
+    with _started("submit", str(large), "-n", namespace, "--install-namespace", installed) as uploading:
+        _until(lambda: _open_uploads(server) or uploading.poll() is not None)
+        assert uploading.poll() is None
+        uploading.send_signal(signal.SIGINT)
+        _, stderr = uploading.communicate(timeout=60)
+
+    assert uploading.returncode == 130
+    assert stderr.splitlines()[-1] == "error: interrupted while uploading; no PdfJob was created"
+    assert _open_uploads(server) == []
+    assert kubectl("get", "pdfjobs", "-n", namespace).stdout == ""
+
+
 def test_the_embedded_server_is_reached_through_the_cluster(namespace: str, pdf: Path) -> None:
     embedded_server(namespace)
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
@@ -226,13 +248,23 @@ def _started(*arguments: str) -> subprocess.Popen[str]:
 
 def _created(namespace: str) -> str:
     """Wait until the plugin has made the job and return its name."""
+    [job] = _until(lambda: kubectl_json("get", "pdfjobs", "-n", namespace)["items"])
+    return str(job["metadata"]["name"])
+
+
+def _open_uploads(server: S3Server) -> list[str]:
+    """Return the keys of uploads in parts that have neither ended nor been given up."""
+    uploads = server.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return [upload["Key"] for upload in uploads]
+
+
+def _until(look: Callable[[], T]) -> T:
+    """Look again and again until there is something to see."""
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        items = kubectl_json("get", "pdfjobs", "-n", namespace)["items"]
-        if items:
-            return str(items[0]["metadata"]["name"])
-        time.sleep(0.2)
-    raise AssertionError("no PdfJob was created within 30 s")
+    while not (seen := look()):
+        assert time.monotonic() < deadline, "it did not come within 30 s"
+        time.sleep(0.1)
+    return seen
 
 
 def _publish_embedded(namespace: str, names: dict[str, str]) -> None:
