@@ -194,7 +194,7 @@ def test_a_missing_bucket_is_waited_for_and_the_job_goes_on_when_it_is_made(name
     try:
         split = wait_until(lambda: _split_by(job, "BucketNotFound"), "the job waits for its bucket", 30)
         assert split["status"] == "Unknown"
-        assert f"s3://{ARCHIVE}/novel.pdf: the bucket does not exist; create it" in split["message"]
+        assert f"s3://{ARCHIVE}: the bucket does not exist; create it or correct its name" in split["message"]
         assert job.status["currentStep"] == "Waiting: BucketNotFound"
         assert "Warning" in job.events()
         assert "BucketNotFound" in job.events()
