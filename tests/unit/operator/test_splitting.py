@@ -227,6 +227,25 @@ async def test_no_more_processes_than_allowed(tmp_path: Path) -> None:
     assert most == 2
 
 
+async def test_the_event_loop_is_never_blocked(documents: Documents, tmp_path: Path) -> None:
+    source = pdfs.write(tmp_path / "source.pdf", pdfs.text_pdf(600))
+    loop = asyncio.get_running_loop()
+    longest = 0.0
+
+    async def heartbeat() -> None:
+        nonlocal longest
+        while True:
+            begin = loop.time()
+            await asyncio.sleep(0.01)
+            longest = max(longest, loop.time() - begin - 0.01)
+
+    beat = asyncio.create_task(heartbeat())
+    await documents.inspect(source, Repair.STRICT)
+    await split(documents, source, plan_ranges(600, Chunking(pages_per_chunk=100)), tmp_path / "out")
+    beat.cancel()
+    assert longest < 5  # of a liveness window of 30 s, on a busy machine
+
+
 async def test_wall_time_is_bounded(tmp_path: Path) -> None:
     documents = Documents(DocumentSettings(wall_seconds=1))
     source = pdfs.write(tmp_path / "source.pdf", pdfs.text_pdf(60))
