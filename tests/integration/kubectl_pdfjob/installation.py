@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from tests.support.cluster import environment, kubeconfig, kubectl
 BUCKET = "documents"
 ACCESS_KEY = "plugin-test"
 SECRET_KEY = "plugin-test-secret"
-PLUGIN = Path(__file__).parents[3] / ".venv" / "bin" / "kubectl-pdfjob"
+PLUGIN = Path(sys.executable).with_name("kubectl-pdfjob")
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class OperatorRole:
         """Fail the job because of its source."""
         self.status(
             phase="Failed",
-            currentStep="Failed: INVALID_SOURCE",
+            currentStep="Failed: Encrypted",
             lastError={"code": "INVALID_SOURCE", "message": message},
             conditions=[
                 condition("Accepted", "True", "Accepted", "the operator took the job"),

@@ -88,7 +88,8 @@ def test_a_missing_kubectl_is_said() -> None:
 
 
 def _children() -> list[int]:
-    return _children_of(os.getpid())
+    """Return the children of this process that are tunnels: each leads a session of its own."""
+    return [pid for pid in _children_of(os.getpid()) if os.getsid(pid) == pid]
 
 
 def _descendants(pid: int) -> list[str]:
