@@ -68,7 +68,7 @@ def event(kind: str, item: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
     with ApiServer() as started:
-        thread = threading.Thread(target=started.serve_forever, daemon=True)
+        thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield started
         started.shutdown()

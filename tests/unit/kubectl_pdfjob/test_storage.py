@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[BreakingServer]:
     with BreakingServer(len(DATA)) as started:
-        thread = threading.Thread(target=started.serve_forever, daemon=True)
+        thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield started
         started.shutdown()
