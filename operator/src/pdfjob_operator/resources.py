@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from datetime import datetime
+from time import time_ns
 from typing import Any
 
 from pdfjob_api.conditions import Reason
@@ -78,7 +79,8 @@ def build_event(job: PdfJob, kind: str, reason: Reason, message: str, now: datet
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{meta.name}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
+        # kubectl sorts Events by time, which has whole seconds; those of one second stay in the order of their names.
+        "metadata": {"name": f"{meta.name}.{time_ns():016x}{secrets.token_hex(2)}", "namespace": meta.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": PDFJOB_KIND,

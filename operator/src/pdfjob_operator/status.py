@@ -22,6 +22,7 @@ _SPLIT_MESSAGES: Final = {
     Reason.FETCHING: "the source is being copied to the operator's disk",
     Reason.SPLITTING: "the document is being inspected and cut into chunks",
 }
+_STAGES: Final = (JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED)
 _STEPS: Final = {Reason.FETCHING: "Fetching source", Reason.SPLITTING: "Inspecting document"}
 
 
@@ -46,6 +47,11 @@ class Conditions:
             last_transition_time=self._now if moved or old is None else old.last_transition_time,
             observed_generation=self._generation,
         )
+
+    def broken(self) -> str | None:
+        """Return the reason of the first stage that is False: it names the cause, the error code only its class."""
+        stages = (self._items.get(kind.value) for kind in _STAGES)
+        return next((item.reason for item in stages if item is not None and item.status == "False"), None)
 
     def list(self) -> list[Condition]:
         """Return all of them, in the order of the lifecycle."""
@@ -84,7 +90,9 @@ def compute_status(obs: Observation, chunks: Mapping[int, PdfChunkStatus], now: 
         update={
             "observed_generation": job.metadata.generation,
             "phase": _phase(obs, counts, failure=failure, done=done),
-            "current_step": _step(facts, counts, failure=failure, done=done)[:40],
+            "current_step": _step(
+                facts, counts, failed=(conditions.broken() or failure.code) if failure else None, done=done
+            )[:40],
             "source": facts.plan.source if facts.plan else job.status.source,
             "chunks": counts,
             "summary": Summary(progress=f"{100 * succeeded // max(total, 1)}%", chunks=f"{succeeded}/{total}")
@@ -244,9 +252,9 @@ def _phase(obs: Observation, counts: ChunkCounts | None, *, failure: LastError |
     return JobPhase.MERGING if settled(counts) else JobPhase.RUNNING
 
 
-def _step(facts: Facts, counts: ChunkCounts | None, *, failure: LastError | None, done: bool) -> str:
-    if failure is not None:
-        return f"Failed: {failure.code}"
+def _step(facts: Facts, counts: ChunkCounts | None, *, failed: str | None, done: bool) -> str:
+    if failed is not None:
+        return f"Failed: {failed}"
     if done:
         return "Completed"
     waiting = next((error for error in facts.errors.values() if error.retry_at is not None), None)
