@@ -272,11 +272,11 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
 
 async def test_cpu_time_is_bounded(tmp_path: Path) -> None:
     documents = Documents(DocumentSettings(cpu_seconds=1))
-    source = pdfs.write(tmp_path / "source.pdf", pdfs.text_pdf(2000, lines=3))
+    source = pdfs.write(tmp_path / "source.pdf", pdfs.text_pdf(1500, lines=2))
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(DocumentError, match="CPU time"):
-        await split(documents, source, plan_ranges(2000, Chunking(pages_per_chunk=1, threshold_pages=0)), out)
+        await split(documents, source, plan_ranges(1500, Chunking(pages_per_chunk=1, threshold_pages=0)), out)
 
 
 async def test_a_process_killed_from_outside_is_no_fault_of_the_document(documents: Documents, tmp_path: Path) -> None:
