@@ -26,7 +26,9 @@ OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
 PENDING_TIMEOUT_SECONDS: Final = 15
 ARCHIVE: Final = "pdfjob-tests-archive"
 """A bucket that every namespace may read, which exists only while a test has made it."""
+MAX_CONCURRENT_CHUNKS: Final = 4
 SETTINGS: Final = (
+    f"maxConcurrentChunks={MAX_CONCURRENT_CHUNKS}",
     f"pendingTimeoutSeconds={PENDING_TIMEOUT_SECONDS}",
     f"source.allowedCidrs[0]={ADDRESS}/32",
     f"source.allowedBuckets.*[0]={ARCHIVE}",

@@ -1,0 +1,107 @@
+"""How many chunks run, and which first.
+
+The priorities are above the default, so that a job of somebody else on the same cluster does not come in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import pytest
+
+from tests.support import pdfs
+from tests.support.cluster import kubectl
+from tests.support.product import MAX_CONCURRENT_CHUNKS, Job, Storage, submit, wait_until
+from tests.support.shell_runners import shell_processor
+
+CHUNKS: Final = 6
+
+
+@pytest.fixture
+def source(namespace: str, storage: Storage) -> dict[str, Any]:
+    storage.put(f"pdfjob/inbox/{namespace}/book.pdf", pdfs.text_pdf(CHUNKS))
+    return {"s3": {"key": f"pdfjob/inbox/{namespace}/book.pdf"}}
+
+
+def submit_chunks(namespace: str, name: str, source: dict[str, Any], *seconds: float, **spec: Any) -> Job:
+    """Submit a job of `CHUNKS` chunks of one page; they take ``seconds``, the last figure holding for the rest."""
+    chunking = {"pagesPerChunk": 1, "thresholdPages": 0}
+    cases = "".join(f"{index}) rest {figure};; " for index, figure in enumerate(seconds[:-1]))
+    script = f"case $chunk in {cases} *) rest {seconds[-1]};; esac; store x"
+    return submit(namespace, name, source, chunking=chunking, processor=shell_processor(script), **spec)
+
+
+def test_parallelism_is_kept_and_follows_kubectl_scale_in_flight(namespace: str, source: dict[str, Any]) -> None:
+    job = submit_chunks(namespace, "scaled", source, 0.5, 4, parallelism=1)
+    wait_until(lambda: "Succeeded" in phases(job) and running(job) == 1, "the second chunk runs")
+    scaled = datetime.now().astimezone()
+    kubectl("scale", "pdfjob/scaled", "-n", namespace, "--replicas=4")
+    job.succeed()
+    intervals = run_times(job)
+    assert most_at_once(interval for interval in intervals if interval[0] < scaled.replace(microsecond=0)) == 1
+    assert most_at_once(intervals) == 4
+
+
+def test_a_job_of_higher_priority_goes_first_and_nothing_that_runs_is_pre_empted(
+    namespace: str, source: dict[str, Any]
+) -> None:
+    low = submit_chunks(namespace, "low", source, 4, priority=6, parallelism=8)
+    wait_until(lambda: running(low) == MAX_CONCURRENT_CHUNKS, "the low one runs as it was alone")
+    high = submit_chunks(namespace, "high", source, 1, priority=9, parallelism=8)
+    high.succeed()
+    low.succeed()
+    first, last = min(start for start, _ in run_times(high)), max(start for start, _ in run_times(high))
+    between = [start for start, _ in run_times(low) if first < start < last]
+    assert between == [], "a chunk of low priority started although one of high priority waited"
+    assert sum(start > first for start, _ in run_times(low)) >= 1, "the low one waited"
+    assert most_at_once([*run_times(low), *run_times(high)]) <= MAX_CONCURRENT_CHUNKS
+    assert [chunk["status"]["starts"] for chunk in low.chunks()] == [1] * CHUNKS
+
+
+def test_jobs_of_equal_priority_take_turns(namespace: str, source: dict[str, Any]) -> None:
+    jobs = [submit_chunks(namespace, name, source, 3, priority=9, parallelism=8) for name in ("early", "late")]
+    wait_until(lambda: [running(job) for job in jobs] == [2, 2], "each has half of the places")
+    for job in jobs:
+        job.succeed()
+    assert most_at_once([interval for job in jobs for interval in run_times(job)]) <= MAX_CONCURRENT_CHUNKS
+
+
+def test_a_chunk_with_a_priority_of_its_own_goes_first(namespace: str, source: dict[str, Any]) -> None:
+    job = submit_chunks(namespace, "urgent", source, 2, parallelism=1)
+    wait_until(lambda: len(job.chunks()) == CHUNKS and running(job) == 1, "the first chunk runs")
+    patch = json.dumps({"spec": {"priority": 10}})
+    kubectl("patch", "pdfchunk", "urgent-c00004", "-n", namespace, "--type=merge", "-p", patch)
+    job.succeed()
+    starts = [start for start, _ in run_times(job)]
+    order = sorted(range(CHUNKS), key=lambda index: starts[index])
+    assert order == [0, 4, 1, 2, 3, 5]
+
+
+def phases(job: Job) -> list[str]:
+    return [chunk["status"]["phase"] for chunk in job.chunks()]
+
+
+def running(job: Job) -> int:
+    return len(job.running_pods())
+
+
+def run_times(job: Job) -> list[tuple[datetime, datetime]]:
+    """Start of the container and record of the end, of every start of every chunk, by index; in whole seconds."""
+    return [
+        (datetime.fromisoformat(record["startedAt"]), datetime.fromisoformat(record["finishedAt"]))
+        for chunk in job.chunks()
+        for record in chunk["status"]["history"]
+    ]
+
+
+def most_at_once(intervals: Iterable[tuple[datetime, datetime]]) -> int:
+    """Return how many of them overlap at most; one that ends in the second in which another starts does not."""
+    steps = sorted(step for start, end in intervals for step in ((start, 1), (end, -1)))
+    most = now = 0
+    for _, change in steps:
+        now += change
+        most = max(most, now)
+    return most
