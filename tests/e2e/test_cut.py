@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.support.cluster import fresh_namespace
 from tests.support.corpora import DEBIAN, manual
+from tests.support.every_page import assert_every_page
 from tests.support.product import Job, Storage, submit, wait_for_operator
 
 WHOLE: Final = {"pagesPerChunk": 1000, "thresholdPages": 1000}
@@ -50,6 +50,4 @@ def test_the_result_is_the_same_bytes_however_a_manual_was_cut(jobs: dict[str, l
     assert [status["chunks"]["total"] for status in statuses] == [-(-pages // size) for size in sizes]
     results = [job.result(storage) for job in jobs[name]]
     assert [result == results[0] for result in results] == [True] * len(results)
-    lines = [json.loads(line) for line in results[0].splitlines()]
-    covered = {page for line in lines for page in range(line["page"], line["endPage"] + 1)}
-    assert covered == set(range(1, pages + 1))
+    assert_every_page(results[0], manual(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.test_bad_input import GROWTH, job_name
 from tests.support import pdfs
 from tests.support.cluster import fresh_namespace
-from tests.support.outcomes import Outcome, Vitals, assert_refused, memory_watched, outcomes, vitals
+from tests.support.outcomes import Event, Outcome, Vitals, assert_refused, memory_watched, outcomes, vitals
 from tests.support.product import Job, submit, wait_for_operator, wait_until
 from tests.support.web_server import WebServer, web_server
 
@@ -43,7 +44,7 @@ REFUSED: Final[dict[str, tuple[Callable[[WebServer], str], str, str]]] = {
         "127.0.0.1 is not a public address",
     ),
     "loopback": (lambda _: "http://127.0.0.1:8080/metrics", "SourceNotAllowed", "source.allowedCidrs"),
-    "loopback as a number": (lambda _: "http://2130706433/a.pdf", "SourceNotAllowed", "not a public address"),
+    "loopback as a number": (lambda _: "http://2130706433/a.pdf", "SourceNotFound", "not a valid URL; correct it"),
     "loopback by IPv6": (lambda _: "http://[::1]:8080/metrics", "SourceNotAllowed", "not a public address"),
     "metadata of a cloud": (lambda _: "http://169.254.169.254/latest", "SourceNotAllowed", "not a public address"),
     "service of the cluster": (
@@ -91,7 +92,11 @@ def place(installed: None) -> Iterator[Place]:
             jobs = _submit_all(namespace, server)
             for job in jobs:
                 job.wait()
+            for name in WAITING:
+                wait_until(partial(Job(namespace, f"waits-{name}").condition, "Split"), f"{name} was tried")
         place.found = outcomes(namespace)
+        for name in WAITING:
+            server.offer(f"/{name}.pdf", DOCUMENT)
         yield place
 
 
@@ -141,12 +146,12 @@ def test_a_large_document_is_not_read_further_than_the_cap_nor_into_memory(place
 
 @pytest.mark.parametrize("name", WAITING)
 def test_a_server_in_trouble_is_waited_for_and_the_job_goes_on_when_it_has_recovered(place: Place, name: str) -> None:
-    job = Job(place.namespace, f"waits-{name}")
-    split = wait_until(lambda: job.condition("Split"), "it has tried")
+    waiting = place.found[f"waits-{name}"]
+    split = waiting.condition("Split")
     assert (split["status"], split["reason"]) == ("Unknown", "StorageUnreachable")
     assert f"the server answers {WAITING[name]}; it is tried again" in split["message"]
-    assert job.status["currentStep"] == "Waiting: StorageUnreachable"
-    for other in WAITING:
-        place.server.offer(f"/{other}.pdf", DOCUMENT)
-    job.succeed()
+    assert Event("Warning", "StorageUnreachable", split["message"]) in waiting.events
+    assert waiting.status["currentStep"] == "Waiting: StorageUnreachable"
+    assert waiting.condition("Finished")["status"] == "False"
+    Job(place.namespace, f"waits-{name}").succeed()
     assert place.server.asked[f"/{name}.pdf"] < 6, "it waits longer from try to try"

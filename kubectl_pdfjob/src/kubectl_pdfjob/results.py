@@ -133,6 +133,11 @@ def fetch(
             with screen.transfer_bar(f"Downloading {output.name}", file.bytes) as advance:
                 write_file(_counted(pieces, advance), output)
             screen.note(f"{output}: {byte_size(file.bytes)}, SHA-256 verified")
+    _note_gaps(job, screen)
+
+
+def _note_gaps(job: PdfJob, screen: Screen) -> None:
+    """Say which pages a result lacks."""
     if job.status.result and job.status.result.partial:
         screen.note(f"note: the result is partial; missing pages: {job.status.result.missing_pages or 'unknown'}")
 
@@ -172,6 +177,7 @@ def show_sentences(cluster: Cluster, job: PdfJob, storage: StorageOptions, scree
         screen.note(
             f'pdfjob "{job.metadata.name}" succeeded: {count}; the first {len(shown)} are above, all of them: {more}'
         )
+    _note_gaps(job, screen)
 
 
 def sentences(data: bytes, form: ResultFormat, *, whole: bool) -> Iterator[str]:

@@ -30,21 +30,22 @@ _TROUBLE: Final = frozenset({Reason.PAGES_LOST, Reason.FAILED})
 
 def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[str, Reason, str]]:
     """Return type, reason and message of each Event, for the conditions whose status or reason has changed."""
+    pages = new.source.pages if new.source else None
+    large = old.chunks is None and new.chunks is not None and (pages or 0) > job.spec.chunking.threshold_pages
     events: list[tuple[str, Reason, str]] = []
     before = {item.type: item for item in old.conditions}
     for condition in new.conditions:
+        if condition.type == JobCondition.SPLIT.value and large and new.chunks is not None:
+            text = (
+                "Large file detected. Processing asynchronously. Check job status for progress. "
+                f"({pages} pages, {new.chunks.total} chunks)"
+            )
+            events.append(("Normal", Reason.LARGE_FILE_DETECTED, text))
         known = before.get(condition.type)
         if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):
             held_up = condition.status == "Unknown" and condition.reason not in UNDER_WAY
             warning = condition.status == "False" or held_up or condition.reason in _TROUBLE
             events.append(("Warning" if warning else "Normal", Reason(condition.reason), condition.message))
-    pages = new.source.pages if new.source else None
-    if old.chunks is None and new.chunks is not None and pages and pages > job.spec.chunking.threshold_pages:
-        text = (
-            "Large file detected. Processing asynchronously. Check job status for progress. "
-            f"({pages} pages, {new.chunks.total} chunks)"
-        )
-        events.append(("Normal", Reason.LARGE_FILE_DETECTED, text))
     return events
 
 
