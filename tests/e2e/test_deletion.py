@@ -1,0 +1,117 @@
+"""Deletion: of the PdfJob in mid-run, of one of its parts; what stays, and that the name is free at once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.support import pdfs
+from tests.support.audit import job_creations
+from tests.support.cluster import kubectl, kubectl_json
+from tests.support.product import Job, Storage, submit, throttled, wait_until
+
+CHUNKING = {"pagesPerChunk": 4, "thresholdPages": 0}
+MERGED = ["result.csv", "result.jsonl", "result.txt"]
+
+
+@pytest.fixture
+def source(namespace: str, storage: Storage) -> dict[str, Any]:
+    storage.put(f"pdfjob/inbox/{namespace}/book.pdf", pdfs.text_pdf(16))
+    return {"s3": {"key": f"pdfjob/inbox/{namespace}/book.pdf"}}
+
+
+def objects(storage: Storage, job: Job) -> list[str]:
+    """Return the keys of a job, without its folder."""
+    folder = f"pdfjob/jobs/{job.namespace}/{job.name}/"
+    return [key.removeprefix(folder) for key in storage.keys(folder)]
+
+
+def left_in(namespace: str) -> list[str]:
+    """Return kind and name of everything of pdfjob in a namespace."""
+    items = kubectl_json("get", "pdfjobs,pdfchunks,jobs,pods", "-n", namespace)["items"]
+    return [f"{item['kind']}/{item['metadata']['name']}" for item in items]
+
+
+def under_way(job: Job) -> bool:
+    return job.status.get("phase") not in {None, "Pending"}
+
+
+def some_saved(storage: Storage, job: Job) -> bool:
+    """Whether chunks run and have saved pages."""
+    return len(job.running_pods()) >= 2 and any(key.startswith("checkpoints/") for key in objects(storage, job))
+
+
+def test_a_job_deleted_in_mid_run_leaves_nothing_and_its_name_is_free_at_once(
+    namespace: str, storage: Storage, source: dict[str, Any]
+) -> None:
+    job = submit(namespace, "book", source, chunking=CHUNKING, runner=throttled(2))
+    wait_until(lambda: some_saved(storage, job), "chunks run and have saved pages")
+    kubectl("delete", "pdfjob", "book", "-n", namespace, "--timeout=60s")
+    assert [name for name in left_in(namespace) if not name.startswith("Pod/")] == []
+    assert job.running_pods() == []
+    assert objects(storage, job) == []
+    again = submit(namespace, "book", source, chunking=CHUNKING)
+    status = again.succeed()
+    assert status["chunks"]["succeeded"] == 4
+    assert [chunk["status"]["starts"] for chunk in again.chunks()] == [1] * 4
+    kubectl("delete", "pdfjob", "book", "-n", namespace, "--timeout=60s")
+    wait_until(lambda: left_in(namespace) == [], "nothing is left of either life, pods that have ended included")
+    assert sorted(objects(storage, again)) == MERGED
+
+
+def test_a_job_created_again_while_the_old_one_is_being_deleted_is_another_job(
+    namespace: str, storage: Storage, source: dict[str, Any]
+) -> None:
+    job = submit(namespace, "book", source, chunking=CHUNKING, runner=throttled(2))
+    wait_until(lambda: some_saved(storage, job), "chunks run and have saved pages")
+    kubectl("delete", "pdfjob", "book", "-n", namespace, "--wait=false")
+    first = job.get()["metadata"]
+    assert "deletionTimestamp" in first
+    wait_until(lambda: left_in(namespace) == [], "everything is gone")
+    again = submit(namespace, "book", source, chunking=CHUNKING)
+    again.succeed()
+    assert again.get()["metadata"]["uid"] != first["uid"]
+
+
+def test_retain_keeps_the_intermediates(namespace: str, storage: Storage, source: dict[str, Any]) -> None:
+    job = submit(namespace, "kept", source, chunking=CHUNKING, deletionPolicy="Retain")
+    job.succeed()
+    before = objects(storage, job)
+    kubectl("delete", "pdfjob", "kept", "-n", namespace, "--timeout=60s")
+    wait_until(lambda: left_in(namespace) == [], "nothing is left but objects")
+    assert objects(storage, job) == before
+    assert {"plan.json", "manifest.json", "chunks/c00003.pdf", *MERGED} <= set(before)
+    assert sum(key.startswith("results/") for key in before) == 4
+
+
+def test_deleted_while_it_is_being_split_or_merged_leaves_no_object(
+    namespace: str, storage: Storage, source: dict[str, Any]
+) -> None:
+    jobs = [submit(namespace, f"brief{number}", source, chunking=CHUNKING) for number in range(3)]
+    for job in jobs:
+        wait_until(partial(under_way, job), "it is under way", interval=0.02)
+        kubectl("delete", "pdfjob", job.name, "-n", namespace, "--timeout=60s")
+    wait_until(lambda: left_in(namespace) == [], "nothing is left but merged results")
+    assert [key for job in jobs for key in objects(storage, job) if key not in MERGED] == []
+
+
+def test_pdfchunks_deleted_by_hand_are_made_again_and_the_job_completes(
+    namespace: str, storage: Storage, source: dict[str, Any]
+) -> None:
+    job = submit(namespace, "torn", source, chunking=CHUNKING, runner=throttled(1), parallelism=2)
+    undisturbed = submit(namespace, "whole", source, chunking=CHUNKING)
+
+    def by_phase(phase: str) -> list[str]:
+        return [chunk["metadata"]["name"] for chunk in job.chunks() if chunk["status"]["phase"] == phase]
+
+    wait_until(lambda: by_phase("Succeeded") and len(by_phase("Running")) == 2, "one is done, two run")
+    done, running, waiting = by_phase("Succeeded")[0], by_phase("Running")[0], "torn-c00003"
+    kubectl("delete", "pdfchunk", done, running, waiting, "-n", namespace, "--wait=false")
+    job.succeed()
+    undisturbed.succeed()
+    assert len(job.chunks()) == 4
+    assert job.result(storage) == undisturbed.result(storage)
+    made = job_creations(namespace)
+    assert made[done] == 1, "the result of a chunk that was done is still there"
