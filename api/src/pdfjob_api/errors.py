@@ -65,7 +65,12 @@ class CodeRule:
     counted: bool
     """Whether a start that ends so counts against ``retryPolicy.maxRetries``."""
     advice: str
-    """What the user should do when it stays."""
+    """What the user should do when it stays; NAME and N stand for the PdfJob and the chunk in commands."""
+
+    def advice_for(self, job: str, chunk: int | None = None) -> str:
+        """Return the advice with the names of this very case in its commands."""
+        text = self.advice.replace("job=NAME", f"job={job}")
+        return text if chunk is None else text.replace("chunk=N", f"chunk={chunk}")
 
 
 CHUNK_CODES: Final = MappingProxyType(

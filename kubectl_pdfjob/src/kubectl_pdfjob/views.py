@@ -162,7 +162,7 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
     reasons = [item.reason for item in (summary, broken) if item] or ["unknown reason"]
     message = next((item.message for item in (broken, summary, error) if item and item.message), "")
     rule = _rule(error.code) if error else None
-    hint = rule.advice.replace("NAME", name) if rule else None
+    hint = rule.advice_for(name) if rule else None
     message = without_advice(job, message)
     if error and error.code == JobCode.CHUNK_PROCESSING_ERROR:
         hint = f"kubectl pdfjob chunks {name} --status Failed{flags}"
@@ -176,7 +176,7 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
 def without_advice(job: PdfJob, message: str) -> str:
     """Return a message of the operator without the general advice at its end; the plugin shows commands instead."""
     rule = _rule(job.status.last_error.code) if job.status.last_error else None
-    return message.replace(rule.advice, "").rstrip("; ") if rule else message
+    return message.replace(rule.advice_for(job.metadata.name), "").rstrip("; ") if rule else message
 
 
 def holdup(job: PdfJob) -> str | None:

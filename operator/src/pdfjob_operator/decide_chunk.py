@@ -146,8 +146,12 @@ def failures(status: PdfChunkStatus) -> int:
 
 def pod_job_name(chunk: PdfChunk, start: Start) -> str:
     """Return the name of the start's Job, whether or not the Job is still there."""
-    job = chunk.metadata.name.rsplit("-c", 1)[0]
-    return start_name(job, chunk.spec.index, start.number)
+    return start_name(job_of(chunk), chunk.spec.index, start.number)
+
+
+def job_of(chunk: PdfChunk) -> str:
+    """Return the name of the PdfJob that a chunk belongs to."""
+    return chunk.metadata.name.rsplit("-c", 1)[0]
 
 
 def _cannot_start(pod: PodView | None) -> tuple[ChunkCode, str] | None:
@@ -222,7 +226,7 @@ def _ended_status(
     error = None
     if not succeeded:
         code = (verdict.code or ChunkCode.PROCESSING_ERROR).value
-        error = LastError(code=code, message=_with_advice(verdict))
+        error = LastError(code=code, message=_with_advice(chunk, verdict))
     return chunk.status.model_copy(
         update={
             "observed_generation": chunk.metadata.generation,
@@ -270,7 +274,7 @@ def _write_end(chunk: PdfChunk, status: PdfChunkStatus, verdict: Verdict) -> Wri
     code = verdict.code.value if verdict.code else "lost"
     event = None
     if status.phase is ChunkPhase.FAILED:
-        event = ("Warning", Reason.CHUNK_FAILED, f"{name} failed: {code}: {_with_advice(verdict)}")
+        event = ("Warning", Reason.CHUNK_FAILED, f"{name} failed: {code}: {_with_advice(chunk, verdict)}")
     elif verdict.code is ChunkCode.TIMEOUT and not verdict.counted:
         event = ("Normal", Reason.SOFT_TIMEOUT, f"{name} reached its soft limit, saved its pages and goes on")
     elif verdict.outcome is Outcome.LOST:
@@ -284,8 +288,8 @@ def _write_end(chunk: PdfChunk, status: PdfChunkStatus, verdict: Verdict) -> Wri
     return WriteChunk(chunk, status, event)
 
 
-def _with_advice(verdict: Verdict) -> str:
-    advice = CHUNK_CODES[verdict.code].advice if verdict.code else ""
+def _with_advice(chunk: PdfChunk, verdict: Verdict) -> str:
+    advice = CHUNK_CODES[verdict.code].advice_for(job_of(chunk), chunk.spec.index) if verdict.code else ""
     return f"{verdict.message}; {advice}"[:1024] if verdict.final and advice else verdict.message
 
 

@@ -184,19 +184,20 @@ def _set_stages(
         pages = f"; nothing, or not everything, can be read on page {lost}" if lost else ""
         text = f"the document was damaged{pages}: {'; '.join(facts.plan.damage)}"
         conditions.set(JobCondition.REPAIRED, "True", Reason.PAGES_LOST, text)
-    return _set_chunk_stages(conditions, facts, counts, chunks)
+    return _set_chunk_stages(conditions, obs, counts, chunks)
 
 
 def _set_chunk_stages(
-    conditions: Conditions, facts: Facts, counts: ChunkCounts | None, chunks: Mapping[int, PdfChunkStatus]
+    conditions: Conditions, obs: Observation, counts: ChunkCounts | None, chunks: Mapping[int, PdfChunkStatus]
 ) -> LastError | None:
+    name, facts = obs.job.metadata.name, obs.facts
     if counts is None or facts.manifest is None or not settled(counts):
         reason = Reason.PROCESSING if counts is not None else Reason.WAITING
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason, "not every chunk has its result yet")
         conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING, "chunks are merged when all have succeeded")
         return None
     if counts.failed or counts.cancelled:
-        message = _chunk_failure(counts, chunks)
+        message = _chunk_failure(name, counts, chunks)
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", Reason.CHUNKS_FAILED, message)
         conditions.set(JobCondition.MERGED, "False", Reason.CHUNKS_FAILED, "not merged, since chunks failed")
         return LastError(code=JobCode.CHUNK_PROCESSING_ERROR.value, message=message)
@@ -216,14 +217,14 @@ def _set_chunk_stages(
     return None
 
 
-def _chunk_failure(counts: ChunkCounts, chunks: Mapping[int, PdfChunkStatus]) -> str:
+def _chunk_failure(name: str, counts: ChunkCounts, chunks: Mapping[int, PdfChunkStatus]) -> str:
     failed = [(index, chunk) for index, chunk in sorted(chunks.items()) if chunk.phase is ChunkPhase.FAILED]
     numbers = number_ranges((index, index) for index, _ in failed) or ""
     errors = [chunk.last_error for _, chunk in failed if chunk.last_error is not None]
     if failed and counts.failed == counts.total and all(error.code == "NO_TEXT" for error in errors):
         return "no chunk has text: is it a scan? Run OCR over the document first (ocrmypdf does), then submit it again"
     first = f"; chunk {failed[0][0]}: {errors[0].code}: {errors[0].message}" if errors else ""
-    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice
+    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice_for(name)
     return f"{counts.failed} of {counts.total} chunks failed ({numbers}){first}; {advice}"[:_MAX_MESSAGE]
 
 

@@ -97,7 +97,7 @@ def test_a_partial_result_names_what_is_missing() -> None:
 
 
 def test_a_long_error_is_told_once_and_long_reasons_are_cut() -> None:
-    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice
+    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice_for("novel")
     text = f"4 of 4 chunks failed (0-3); chunk 0: IMAGE_ERROR: {'no such host ' * 30}; {advice}"
     job = failed_job("CHUNK_PROCESSING_ERROR", condition("ChunksSucceeded", "False", "ChunksFailed", text), text)
     chunk = make_chunk(0, "Failed", lastError={"code": "IMAGE_ERROR", "message": "no such host " * 30})
@@ -121,7 +121,7 @@ def test_a_source_that_was_refused_says_so_in_the_operators_words() -> None:
 
 
 def test_failed_chunks_lead_to_the_command_that_shows_them() -> None:
-    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice
+    advice = JOB_CODES[JobCode.CHUNK_PROCESSING_ERROR].advice_for("novel")
     text = f"1 of 10 chunks failed (3); chunk 3: NO_TEXT: nothing; {advice}"
     broken = condition("ChunksSucceeded", "False", "ChunksFailed", text)
     message, hint = failure(failed_job("CHUNK_PROCESSING_ERROR", broken, text), " -n lib")
