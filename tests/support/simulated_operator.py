@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from pdfjob_api.conditions import JobCondition, Reason
+from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
 from pdfjob_api.contract import Progress
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunk
@@ -83,10 +83,13 @@ class SimulatedOperator:
     """Whether the next read of an end fails."""
     work_fails: WorkFailedError | None = None
     """How the next step of background work fails."""
+    damage_at: int | None = None
+    """Step of a split at which the source turns out to be damaged for good."""
     decisions: int = 0
     _reconcile: Steps | None = None
     _work: Steps | None = None
     _failures: int = 0
+    _work_steps: int = 0
     _status_written: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ class SimulatedOperator:
         if self._reconcile is None:
             self.due = None
             self._reconcile = self._reconcile_steps()
-            self._advance(lambda steps: next(steps))
+            self._advance(next)
         else:
             self._advance(lambda steps: steps.send(pick))
 
@@ -183,7 +186,7 @@ class SimulatedOperator:
     def _decide(self, job: PdfJob) -> Decision:
         self.decisions += 1
         uid = self.world.uid
-        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid))
+        starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
         return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts, Rules()), self.world.now)
 
     def _act(self, job: PdfJob, decision: Decision) -> Steps:
@@ -193,7 +196,7 @@ class SimulatedOperator:
         yield from self._perform(job, [action for action in actions if not isinstance(action, WriteChunk | late)])
         yield from self._perform(job, [action for action in actions if isinstance(action, CreateJob)])
         yield from self._perform(job, [action for action in actions if isinstance(action, DeleteJob | DeletePod)])
-        if any(not isinstance(action, ReadProgress) for action in actions):
+        if any(not isinstance(action, ReadProgress | DeletePod) for action in actions):
             self.wake()
         if decision.status is None:
             return
@@ -229,8 +232,11 @@ class SimulatedOperator:
             case AddFinalizer():
                 self._finalizers(job, [*job.metadata.finalizers, FINALIZER])
             case RemoveFinalizer():
+                self._ensure_nothing_runs()
                 self._finalizers(job, [name for name in job.metadata.finalizers if name != FINALIZER])
             case StartWork():
+                if action.kind is WorkKind.CLEAN:
+                    self._ensure_nothing_runs()
                 self._start_work(job, action.kind)
             case StopWork():
                 self._end_work()
@@ -289,6 +295,13 @@ class SimulatedOperator:
             raise
         self.cache.apply(plural, answers[0])
 
+    def _ensure_nothing_runs(self) -> None:
+        for plural in ("jobs", "pods"):
+            for raw in self.world.objects[plural].values():
+                self.cache.apply(plural, raw)
+        if self.world.jobs() or any(self.world.live(pod) for pod in self.world.pods()):
+            raise ConflictError("Jobs or pods are left")
+
     def _delete_chunks(self, job: PdfJob) -> None:
         def delete() -> None:
             for uid in list(self.world.objects["pdfchunks"]):
@@ -332,8 +345,7 @@ class SimulatedOperator:
         """Make a Job; before a chunk starts again, ask the API server itself for pods that live."""
         index = action.chunk.spec.index
         if action.start > 1:
-            raws = [raw for raw in self.world.objects["pods"].values() if raw["metadata"]["labels"]]
-            for raw in raws:
+            for raw in self.world.objects["pods"].values():
                 self.cache.apply("pods", raw)
             if any(self.world.live(pod) for pod in self.world.pods() if pod.meta.chunk == index):
                 raise ConflictError(f"chunk {index} has a live pod")
@@ -354,9 +366,7 @@ class SimulatedOperator:
         kind = self.memory.facts.working
         assert kind is not None
         try:
-            if self.work_fails is not None:
-                fault, self.work_fails = self.work_fails, None
-                raise fault
+            self._fail_work(kind)
             next(self._work)
         except StopIteration:
             self.memory.work_succeeded(kind)
@@ -368,10 +378,22 @@ class SimulatedOperator:
             self.memory.work_failed(kind, WorkError(reason, str(error), retry_at))
             self._end_work()
 
+    def _fail_work(self, kind: WorkKind) -> None:
+        self._work_steps += 1
+        if kind is WorkKind.SPLIT and self._work_steps == self.damage_at:
+            raise WorkFailedError(final=True)
+        if self.work_fails is not None:
+            fault, self.work_fails = self.work_fails, None
+            raise fault
+
     def _start_work(self, job: PdfJob, kind: WorkKind) -> None:
         if self._work is not None:
             return
+        if kind is WorkKind.MERGE:
+            phases = {chunk.status.phase for chunk in self.cache.chunks(self.world.uid).values()}
+            self.world.must(phases == {ChunkPhase.SUCCEEDED}, f"the merge begins while chunks are {phases}")
         self.memory.learn(working=kind)
+        self._work_steps = 0
         works = {WorkKind.SPLIT: self._split, WorkKind.MERGE: self._merge, WorkKind.CLEAN: self._clean}
         self._work = works[kind](job)
 
@@ -422,10 +444,11 @@ class SimulatedOperator:
     def _merge(self, job: PdfJob) -> Steps:
         chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
         inputs = tuple(chunk.status.result.sha256 for chunk in chunks if chunk.status.result is not None)
-        assert len(inputs) == self.world.pages // self.world.pages_per_chunk, "the merge begins without all results"
+        if len(inputs) != self.world.pages // self.world.pages_per_chunk:
+            raise ConflictError("a PdfChunk was deleted")
         yield
         earlier = self.world.storage.merged
-        assert earlier in {None, inputs}, "a second merge gives another result"
+        self.world.must(earlier in {None, inputs}, "a second merge gives another result")
         self.world.storage.merged = inputs
         yield
         file = ResultFile(format=ResultFormat.TXT, uri="s3://bucket/result.txt", bytes=9, sha256="m")

@@ -11,11 +11,12 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition
 from pdfjob_api.errors import ChunkCode, ExitCode
-from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_JOB_UID, LABEL_START, RUNNER_CONTAINER
+from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START, RUNNER_CONTAINER
 from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome, PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.clock import to_wire
@@ -89,10 +90,16 @@ class World:
         self.writes: list[tuple[str, str]] = []
         """Verb and kind of every write by the operator."""
         self.storage = Storage()
+        self.image_missing = False
+        """Whether the registry lacks the runner's image at present."""
+        self.violation: str | None = None
+        """The first rule that was broken."""
         self.version = 1000
         self._numbers = 0
         self._runners: dict[str, RunnerState] = {}
         self._with_pod: set[str] = set()
+        self._late: set[tuple[int, int]] = set()
+        """Results that were stored after their Job was deleted: they may come too late to be seen."""
         self._taken: set[tuple[int, int]] = set()
         """Starts that infrastructure or a person ended before they had ended by themselves."""
         raw = self._new(
@@ -153,7 +160,7 @@ class World:
         if FINALIZER not in names:
             self.check_nothing_left()
             keep = raw["spec"]["deletionPolicy"] == "Retain"
-            assert keep or self.storage.cleaned, "the PdfJob goes before its objects do"
+            self.must(keep or self.storage.cleaned, "the PdfJob goes before its objects do")
         raw = self._change("pdfjobs", raw, lambda new: new["metadata"].update(finalizers=names))
         if "deletionTimestamp" in raw["metadata"] and not names:
             self._remove("pdfjobs", raw)
@@ -193,23 +200,10 @@ class World:
         """Return the pods whose runner is at work and not asked to end."""
         return [pod for pod in self.pods() if pod.running_since and not pod.ended and pod.meta.deleted is None]
 
-    def pending(self) -> list[PodView]:
-        """Return the pods whose container has not started and may yet."""
-        return [
-            pod
-            for pod in self.pods()
-            if pod.phase == "Pending" and not pod.ended and pod.meta.deleted is None and pod.waiting_reason is None
-        ]
-
     def run_pod(self, pod: PodView) -> None:
         """Start the container of a pod."""
         state = {"running": {"startedAt": to_wire(self.now)}}
         self._pod_status(pod, phase="Running", containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}])
-
-    def break_image(self, pod: PodView) -> None:
-        """Let the image of a pod be one that cannot be pulled."""
-        state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
-        self._pod_status(pod, containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}])
 
     def save_page(self, pod: PodView) -> None:
         """Let a runner finish a page and save its checkpoint."""
@@ -220,7 +214,10 @@ class World:
     def store_result(self, pod: PodView, *, valid: bool = True) -> None:
         """Let a runner store its result; the first one stays."""
         self._runners[pod.meta.uid].items = self.pages_per_chunk
-        self.storage.results.setdefault((pod.meta.chunk, pod.meta.start), valid)
+        key = pod.meta.chunk, pod.meta.start
+        self.storage.results.setdefault(key, valid)
+        if not any((job.meta.chunk, job.meta.start) == key for job in self.jobs()):
+            self._late.add(key)
 
     def end_pod(self, pod: PodView, code: int, *, reason: str = "", pod_reason: str = "", message: str = "") -> None:
         """Let the container of a pod end."""
@@ -276,18 +273,18 @@ class World:
         self._change("pdfjobs", raw, lambda new: new["spec"].update(parallelism=parallelism))
 
     def moves(self) -> list[Move]:
-        """Return what the cluster does next by itself, faults apart."""
-        return [*self._controller_moves(), *self._kubelet_moves()]
+        """Return what the cluster does next by itself, faults apart: each at most once, on an object of its own."""
+        return [*self._kubelet_moves(), *self._controller_moves()]
 
     def runner_moves(self) -> list[Move]:
         """Return what healthy runners do next: a page, the result, the end."""
 
         def work(pod: PodView) -> Move:
             if self._runners[pod.meta.uid].items < self.pages_per_chunk:
-                return lambda: self.save_page(pod)
+                return partial(self.save_page, pod)
             if (pod.meta.chunk, pod.meta.start) not in self.storage.results:
-                return lambda: self.store_result(pod)
-            return lambda: self.end_pod(pod, 0)
+                return partial(self.store_result, pod)
+            return partial(self.end_pod, pod, 0)
 
         return [work(pod) for pod in self.running()]
 
@@ -297,34 +294,42 @@ class World:
         for uid, raw in self.objects["jobs"].items():
             job, pod = job_view(raw), pods.get(uid)
             if raw["metadata"]["ownerReferences"][0]["uid"] not in self.objects["pdfchunks"]:
-                yield lambda uid=uid: self.delete("jobs", uid)
+                yield partial(self.delete, "jobs", uid)
             elif uid not in self._with_pod:
-                yield lambda raw=raw: self._make_pod(raw)
+                yield partial(self._make_pod, raw)
             elif not job.finished and (pod is None or pod.ended):
-                yield lambda raw=raw, pod=pod: self._finish_job(raw, pod)
+                yield partial(self._finish_job, raw, pod)
         for owner, pod in pods.items():
             if owner not in self.objects["jobs"] and pod.meta.deleted is None:
-                yield lambda pod=pod: self.delete("pods", pod.meta.uid)
+                yield partial(self.delete, "pods", pod.meta.uid)
         if self.uid not in self.objects["pdfjobs"]:
             for uid in self.objects["pdfchunks"]:
-                yield lambda uid=uid: self.delete("pdfchunks", uid)
+                yield partial(self.delete, "pdfchunks", uid)
 
     def _kubelet_moves(self) -> Iterator[Move]:
-        for pod in self.pending():
-            yield lambda pod=pod: self.run_pod(pod)
         for pod in self.pods():
-            if pod.meta.deleted is None or self._runners[pod.meta.uid].lost:
-                continue
-            if pod.ended:
-                yield lambda pod=pod: self._remove("pods", self.objects["pods"][pod.meta.uid])
-            else:
-                yield lambda pod=pod: self.end_pod(pod, ExitCode.INTERRUPTED if pod.running_since else 137)
+            if pod.meta.deleted is None:
+                if pod.ended or pod.running_since is not None:
+                    continue
+                if not self.image_missing:
+                    yield partial(self.run_pod, pod)
+                elif pod.waiting_reason is None:
+                    yield partial(self._break_image, pod)
+            elif not self._runners[pod.meta.uid].lost:
+                if pod.ended:
+                    yield partial(self._remove, "pods", self.objects["pods"][pod.meta.uid])
+                else:
+                    yield partial(self.end_pod, pod, ExitCode.INTERRUPTED if pod.running_since else 137)
+
+    def _break_image(self, pod: PodView) -> None:
+        state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+        self._pod_status(pod, containerStatuses=[{"name": RUNNER_CONTAINER, "state": state}])
 
     def _make_pod(self, job: Raw) -> None:
         meta = job["metadata"]
         chunk = int(meta["labels"][LABEL_CHUNK])
         rivals = [pod.meta.name for pod in self.pods() if pod.meta.chunk == chunk and self.live(pod)]
-        assert not rivals, f"{meta['name']} gets a pod while {rivals} may still run"
+        self.must(not rivals, f"{meta['name']} gets a pod while {rivals} may still run")
         self._with_pod.add(meta["uid"])
         body = {
             "metadata": {
@@ -358,10 +363,16 @@ class World:
 
     # What must hold at every write.
 
+    def must(self, holds: bool, message: str) -> None:
+        """Refuse what breaks a rule, and remember it."""
+        if not holds:
+            self.violation = self.violation or message
+            raise AssertionError(message)
+
     def check_nothing_left(self) -> None:
         """Before objects are removed or the PdfJob goes, nothing of it may run."""
-        assert not self.objects["jobs"], "a Job is left"
-        assert not [pod for pod in self.pods() if self.live(pod)], "a pod is left that may run"
+        self.must(not self.objects["jobs"], "a Job is left")
+        self.must(not [pod for pod in self.pods() if self.live(pod)], "a pod is left that may run")
 
     def _check_new_job(self, body: Raw) -> None:
         labels, name = body["metadata"]["labels"], body["metadata"]["name"]
@@ -369,11 +380,24 @@ class World:
         owner = self.objects["pdfchunks"].get(body["metadata"]["ownerReferences"][0]["uid"])
         if owner is not None:
             chunk = PdfChunk.model_validate(owner)
-            assert chunk.status.phase not in TERMINAL, f"{name} is made for a chunk that has ended"
+            self.must(chunk.status.phase not in TERMINAL, f"{name} is made for a chunk that has ended")
             seen = [record.start for record in chunk.status.history]
-            assert start > max([chunk.status.starts, *seen]), f"{name} does not go on from start {chunk.status.starts}"
-        busy = {job.meta.chunk for job in self.jobs() if not job.finished and not self._over(job)} - {index}
-        assert len(busy) < self.most_parallel, f"{name} is made while {busy} are in flight"
+            self.must(
+                start > max([chunk.status.starts, *seen]), f"{name} does not go on from start {chunk.status.starts}"
+            )
+        self._taken.discard((index, start))
+        good = [old for (at, old), right in self.storage.results.items() if at == index and old < start and right]
+        self.must({(index, old) for old in good} <= self._late, f"{name} is made although {good} have a result")
+        kept = {
+            uid  # Jobs whose PdfChunk was deleted are collected soon
+            for uid, raw in self.objects["jobs"].items()
+            if raw["metadata"]["ownerReferences"][0]["uid"] in self.objects["pdfchunks"]
+        }
+        busy = {
+            job.meta.chunk for job in self.jobs() if job.meta.uid in kept and not job.finished and not self._over(job)
+        }
+        busy -= {index}
+        self.must(len(busy) < self.most_parallel, f"{name} is made while {busy} are in flight")
 
     def _over(self, job: JobView) -> bool:
         pods = [
@@ -385,39 +409,43 @@ class World:
 
     def _check_chunk(self, old: PdfChunk, new: PdfChunk) -> None:
         name, before, after = new.metadata.name, old.status, new.status
-        assert before.phase not in TERMINAL, f"{name} leaves {before.phase}"
-        assert after.phase in _STEPS[before.phase], f"{name} goes from {before.phase} to {after.phase}"
-        assert after.starts >= before.starts, f"{name}: starts go down"
-        assert after.attempts <= 1 + self.max_retries, f"{name} has {after.attempts} attempts"
+        self.must(before.phase not in TERMINAL, f"{name} leaves {before.phase}")
+        self.must(after.phase in _STEPS[before.phase], f"{name} goes from {before.phase} to {after.phase}")
+        self.must(after.starts >= before.starts, f"{name}: starts go down")
+        self.must(after.attempts <= 1 + self.max_retries, f"{name} has {after.attempts} attempts")
         starts = [record.start for record in after.history]
-        assert starts == sorted(set(starts)), f"{name}: a start is recorded twice: {starts}"
+        self.must(starts == sorted(set(starts)), f"{name}: a start is recorded twice: {starts}")
         if after.phase is ChunkPhase.SUCCEEDED:
             real = self.storage.result(new.spec.index, after.starts)
-            assert real is not None, f"{name} succeeded without a result"
-            assert after.result == real, f"{name} succeeded with a result that is not its own"
+            self.must(real is not None, f"{name} succeeded without a result")
+            self.must(after.result == real, f"{name} succeeded with a result that is not its own")
         if len(after.history) and after.history[-1:] != before.history[-1:]:
             last = after.history[-1]
             full = before.uncounted + 1 >= MAX_UNCOUNTED
             taken = (new.spec.index, last.start) in self._taken and last.outcome is not Outcome.SUCCEEDED
             broken = last.code == ChunkCode.IMAGE_ERROR  # that is told while the pod still waits
-            assert not (taken and last.counted) or full or broken, f"{name}: start {last.start} was lost and counted"
+            self.must(
+                not (taken and last.counted) or full or broken, f"{name}: start {last.start} was lost and counted"
+            )
 
     def _check_job(self, old: PdfJob, new: PdfJob) -> None:
-        assert not is_true(old, JobCondition.FINISHED), "the status of a finished PdfJob changes"
+        self.must(not is_true(old, JobCondition.FINISHED), "the status of a finished PdfJob changes")
         before, after = old.status, new.status
-        assert after.progress_percent >= before.progress_percent, "the progress goes down"
+        self.must(after.progress_percent >= before.progress_percent, "the progress goes down")
         counts = after.chunks
         if counts is not None:
             parts = counts.pending + counts.running + counts.retry_scheduled
             parts += counts.succeeded + counts.failed + counts.cancelled
-            assert parts == counts.total == self.pages // self.pages_per_chunk, f"the counts are wrong: {counts}"
+            self.must(parts == counts.total == self.pages // self.pages_per_chunk, f"the counts are wrong: {counts}")
         else:
-            assert before.chunks is None, "the counts vanish"
+            self.must(before.chunks is None, "the counts vanish")
+        if is_true(old, JobCondition.SPLIT):
+            self.must(is_true(new, JobCondition.SPLIT), "what was split is not any more")
         if is_true(new, JobCondition.SUCCEEDED):
-            assert self.storage.merged is not None, "a PdfJob succeeds without its merged result"
+            self.must(self.storage.merged is not None, "a PdfJob succeeds without its merged result")
             phases = {raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()}
-            assert ChunkPhase.FAILED not in phases, "a PdfJob succeeds although a chunk failed"
-            assert after.progress_percent == 100
+            self.must(ChunkPhase.FAILED not in phases, "a PdfJob succeeds although a chunk failed")
+            self.must(after.progress_percent == 100, "the end is not 100 %")
 
     def _new(self, plural: str, body: Raw) -> Raw:
         self._numbers += 1

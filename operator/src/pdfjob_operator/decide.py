@@ -7,6 +7,7 @@ Run again after a crash between any two of its actions, it goes on from what is 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from pdfjob_api.conditions import JobCondition
 from pdfjob_api.names import FINALIZER
@@ -30,6 +31,9 @@ from .clock import from_wire
 from .decide_chunk import TERMINAL, ChunkDecision, cancelled, decide_chunk
 from .observation import Observation, WorkKind
 from .status import compute_status, is_true, settled
+
+_AFTER_END_SECONDS: Final = 1.0
+"""The end is written first, what is left is removed after that: nothing else would ask for that look."""
 
 
 def decide(obs: Observation, now: datetime) -> Decision:
@@ -57,6 +61,8 @@ def decide(obs: Observation, now: datetime) -> Decision:
         for error in obs.facts.errors.values()
         if error.retry_at is not None and obs.facts.working is None
     ]
+    if ended:
+        delays.append(_AFTER_END_SECONDS)
     return Decision(
         actions=tuple(actions),
         status=status,

@@ -18,6 +18,7 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.errors import ExitCode, JobCode
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
+from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.observation import WorkKind
 from pdfjob_operator.status import is_true
 from tests.support.simulated_operator import SimulatedOperator, WorkFailedError
@@ -58,16 +59,19 @@ class Peace:
     def round(self) -> bool:
         """Let each part do what it can do now; return whether any did."""
         world, operator = self.world, self.operator
+        world.now += timedelta(seconds=0.1)
         moved = False
         for plural in KINDS:
             while world.events[plural]:
                 operator.deliver(plural, 0)
                 moved = True
-        for move in [*world.runner_moves()]:
+        job = self.job()
+        if job is not None and job.metadata.deletion_timestamp is None:  # else they hang, and must be ended
+            for move in world.runner_moves():
+                move()
+                moved = True
+        for move in world.moves():
             move()
-            moved = True
-        while moves := world.moves():
-            moves[0]()
             moved = True
         if operator.working:
             operator.work_step()
@@ -118,15 +122,27 @@ class JobLife(RuleBasedStateMachine):
         max_retries=st.integers(0, 2),
         parallelism=st.integers(1, 2),
         retain=st.booleans(),
-        ahead=st.integers(0, 12),
+        ahead=st.integers(0, 24),
+        damage_at=st.sampled_from([None, None, None, 1, 3, 4, 5, 6]),
     )
-    def apply(self, chunks: int, pages: int, max_retries: int, parallelism: int, ahead: int, *, retain: bool) -> None:
+    def apply(
+        self,
+        chunks: int,
+        pages: int,
+        max_retries: int,
+        parallelism: int,
+        ahead: int,
+        damage_at: int | None,
+        *,
+        retain: bool,
+    ) -> None:
         self.world = World(
             chunks=chunks, pages_per_chunk=pages, max_retries=max_retries, parallelism=parallelism, retain=retain
         )
         self.operator = SimulatedOperator(self.world)
         self.peace = Peace(self.world, self.operator)
-        self.final: set[WorkKind] = set()
+        self.operator.damage_at = damage_at
+        self.final = {WorkKind.SPLIT} if damage_at else set()
         self.meddled = False
         self.go_on(ahead)
 
@@ -168,17 +184,20 @@ class JobLife(RuleBasedStateMachine):
 
     # What it hears.
 
+    @precondition(lambda self: any(self.world.events.values()))
     @rule(plural=kinds, pick=picks, keep=st.booleans())
     def event_arrives(self, plural: str, pick: int, *, keep: bool) -> None:
         events = self.world.events[plural]
         if events:
             self.operator.deliver(plural, pick % len(events), keep=keep)
 
+    @precondition(lambda self: any(self.world.events.values()))
     @rule(plural=kinds)
     def events_arrive(self, plural: str) -> None:
         while self.world.events[plural]:
             self.operator.deliver(plural, 0)
 
+    @precondition(lambda self: any(self.world.events.values()))
     @rule(plural=kinds)
     def events_are_lost(self, plural: str) -> None:
         self.world.events[plural].clear()
@@ -189,18 +208,19 @@ class JobLife(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(rounds=st.integers(1, 8))
+    @rule(rounds=st.integers(1, 12))
     def go_on(self, rounds: int) -> None:
         for _ in range(rounds):
             self.peace.round()
-            self.world.now += timedelta(seconds=0.5)
 
+    @precondition(lambda self: self.world.moves())
     @rule(pick=st.integers(0, 20))
     def cluster_moves(self, pick: int) -> None:
         move = choose(self.world.moves(), pick)
         if move is not None:
             move()
 
+    @precondition(lambda self: self.world.runner_moves())
     @rule(pick=picks)
     def runner_moves(self, pick: int) -> None:
         move = choose(self.world.runner_moves(), pick)
@@ -213,12 +233,38 @@ class JobLife(RuleBasedStateMachine):
 
     # What goes wrong.
 
+    @rule(
+        times=st.integers(1, 12), fault=st.sampled_from(["crash", "by hand", "evicted", "node lost", "no job", "save"])
+    )
+    def same_again(self, times: int, fault: str) -> None:
+        """Let the same thing happen to whatever runs, again and again."""
+        for _ in range(times):
+            for _ in range(40):
+                if self.world.running() or self.peace.finished():
+                    break
+                if not self.peace.round():
+                    self.peace.wait()
+            for pod in self.world.running():
+                match fault:
+                    case "crash":
+                        self.world.end_pod(pod, 70)
+                    case "no job":
+                        for job in self.world.jobs():
+                            self.world.delete_job_by_hand(job)
+                    case "save":
+                        self.world.save_page(pod)
+                        self.world.end_pod(pod, 76)
+                    case _:
+                        self.world.take_pod(pod, disrupted=fault == "evicted", lost=fault == "node lost")
+
+    @precondition(lambda self: self.world.running())
     @rule(pick=picks, code=st.sampled_from(_CODES))
     def runner_ends(self, pick: int, code: int) -> None:
         pod = choose(self.world.running(), pick)
         if pod is not None:
             self.world.end_pod(pod, code)
 
+    @precondition(lambda self: self.world.running())
     @rule(pick=picks, kind=st.sampled_from(["OOMKilled", "DeadlineExceeded", "Evicted"]))
     def kubelet_ends(self, pick: int, kind: str) -> None:
         pod = choose(self.world.running(), pick)
@@ -229,6 +275,7 @@ class JobLife(RuleBasedStateMachine):
         else:
             self.world.end_pod(pod, 75, pod_reason=kind)
 
+    @precondition(lambda self: self.world.running())
     @rule(pick=picks)
     def runner_stores_nonsense(self, pick: int) -> None:
         pod = choose(self.world.running(), pick)
@@ -236,24 +283,25 @@ class JobLife(RuleBasedStateMachine):
             self.world.store_result(pod, valid=False)
             self.world.end_pod(pod, 0)
 
+    @precondition(lambda self: self.world.pods())
     @rule(pick=picks, kind=st.sampled_from(["by hand", "evicted", "node lost"]))
     def pod_is_taken(self, pick: int, kind: str) -> None:
         pod = choose([pod for pod in self.world.pods() if pod.meta.deleted is None], pick)
         if pod is not None:
             self.world.take_pod(pod, disrupted=kind == "evicted", lost=kind == "node lost")
 
-    @rule(pick=picks)
-    def image_is_missing(self, pick: int) -> None:
-        pod = choose(self.world.pending(), pick)
-        if pod is not None:
-            self.world.break_image(pod)
+    @rule(missing=st.booleans())
+    def registry_changes(self, *, missing: bool) -> None:
+        self.world.image_missing = missing
 
+    @precondition(lambda self: self.world.jobs())
     @rule(pick=picks)
     def job_is_deleted(self, pick: int) -> None:
         job = choose(self.world.jobs(), pick)
         if job is not None:
             self.world.delete_job_by_hand(job)
 
+    @precondition(lambda self: self.world.objects["pdfchunks"])
     @rule(pick=picks)
     def chunk_is_deleted(self, pick: int) -> None:
         chunk = choose(self.peace.chunks(), pick)
@@ -275,13 +323,15 @@ class JobLife(RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
-        if not hasattr(self, "peace"):
+        if not hasattr(self, "peace") or self.world.violation is not None:
             return
         self.peace.until_finished()
         job = self.peace.job()
         if job is not None and job.metadata.deletion_timestamp is None:
             self.check_end(job)
             self.peace.until_quiet()
+            phases = {chunk.status.phase for chunk in self.peace.chunks()}
+            assert phases <= TERMINAL, f"chunks are left {phases}"
             assert not self.world.jobs(), "Jobs are left when the PdfJob has ended"
             assert not [pod for pod in self.world.pods() if self.world.live(pod)], "pods are left that run"
             self.world.delete("pdfjobs", self.world.uid)
