@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import pdfs
 from tests.support.audit import Write, operator_writes
-from tests.support.cluster import kubectl
+from tests.support.cluster import kubectl, kubectl_json
 from tests.support.product import SYSTEM, Storage, operator_pods, submit, wait_until
 from tests.support.shell_runners import shell_processor
 
@@ -52,11 +52,22 @@ def test_a_job_that_only_waits_costs_no_write_and_no_read(namespace: str, storag
     wait_until(lambda: job.status.get("chunks", {}).get("running") == 2, "two chunks run, the others wait")
     wait_until(lambda: job.condition("Split").get("status") == "True", "every chunk is stored")
     wait_until(lambda: since_last_write(namespace) > 2, "the last status is written")
+    # The metrics know no namespace: reads for other jobs, those of earlier tests being deleted, would be counted.
+    wait_until(lambda: active_jobs() == [f"{namespace}/waits"], "no other PdfJob is under way on the cluster", 180)
     before, reads = operator_writes(namespace), api_reads()
     time.sleep(WAIT_SECONDS)
     assert operator_writes(namespace)[len(before) :] == []
     assert api_reads() == reads
     assert [pod["status"]["phase"] for pod in job.children("pods")] == ["Running", "Running"]
+
+
+def active_jobs() -> list[str]:
+    """Return the PdfJobs of all namespaces that the operator has something to do with."""
+    return [
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+        for item in kubectl_json("get", "pdfjobs", "-A")["items"]
+        if "deletionTimestamp" in item["metadata"] or "completionTime" not in item.get("status", {})
+    ]
 
 
 def since_last_write(namespace: str) -> float:

@@ -70,7 +70,7 @@ def test_jobs_of_equal_priority_take_turns(namespace: str, source: dict[str, Any
 
 
 def test_a_chunk_with_a_priority_of_its_own_goes_first(namespace: str, source: dict[str, Any]) -> None:
-    job = submit_chunks(namespace, "urgent", source, 2, parallelism=1)
+    job = submit_chunks(namespace, "urgent", source, 3, 0, parallelism=1)
     wait_until(lambda: len(job.chunks()) == CHUNKS and running(job) == 1, "the first chunk runs")
     patch = json.dumps({"spec": {"priority": 10}})
     kubectl("patch", "pdfchunk", "urgent-c00004", "-n", namespace, "--type=merge", "-p", patch)
