@@ -15,7 +15,16 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
-from tests.support.outcomes import Outcome, Vitals, assert_refused, memory_watched, outcomes, vitals, wait_for_all
+from tests.support.outcomes import (
+    Event,
+    Outcome,
+    Vitals,
+    assert_refused,
+    memory_watched,
+    outcomes,
+    vitals,
+    wait_for_all,
+)
 from tests.support.product import (
     ARCHIVE,
     SYSTEM,
@@ -57,6 +66,15 @@ SOURCES: Final[dict[str, tuple[Callable[[str], dict[str, Any]], str, str]]] = {
     "over the cap": (lambda own: {"key": f"pdfjob/inbox/{own}/large.pdf"}, "SourceTooLarge", "source.maxBytes"),
 }
 """Name to S3 source in a namespace, reason and part of the message."""
+REPAIRED: Final[dict[str, tuple[int, str | None]]] = {
+    "truncated": (60, None),
+    "wrong /Count": (60, None),
+    "page tree that loops": (3, "3"),
+    "content missing": (5, "5"),
+    "content damaged": (5, None),
+}
+"""Name to pages and the pages that the result lacks, under Repair; of the last one, a page is there in part."""
+CUT: Final = "cut at 80 %"
 
 
 @dataclass
@@ -97,8 +115,10 @@ def _submit_all(storage: Storage, namespace: str) -> None:
     for name, data in documents.items():
         storage.put(f"pdfjob/inbox/{namespace}/{job_name(name)}.pdf", data)
         submit(namespace, job_name(name), {"s3": {"key": f"pdfjob/inbox/{namespace}/{job_name(name)}.pdf"}})
-    key = f"pdfjob/inbox/{namespace}/{job_name('cut at 80 %')}.pdf"
-    submit(namespace, "repaired", {"s3": {"key": key}, "repair": "Repair"}, output={"formats": ["jsonl", "txt"]})
+    for name in (*REPAIRED, CUT):
+        key = f"pdfjob/inbox/{namespace}/{job_name(name)}.pdf"
+        formats = {"formats": ["jsonl", "txt"]}
+        submit(namespace, f"repaired-{job_name(name)}", {"s3": {"key": key}, "repair": "Repair"}, output=formats)
     _store_large(storage, namespace)
     for name, (make_source, _, _) in SOURCES.items():
         submit(namespace, job_name(name), {"s3": make_source(namespace)})
@@ -142,7 +162,7 @@ def test_a_source_that_may_not_or_cannot_be_read_is_refused(place: Place, name: 
 def test_nothing_of_a_refused_document_is_left_on_the_storage(place: Place) -> None:
     storage = Storage.connect()
     kept = {key.split("/")[3] for key in storage.keys(f"pdfjob/jobs/{place.namespace}/")}
-    assert kept == {"repaired", *map(job_name, pdfs.ACCEPTED)}
+    assert kept == {*(f"repaired-{job_name(name)}" for name in (*REPAIRED, CUT)), *map(job_name, pdfs.ACCEPTED)}
 
 
 @pytest.mark.parametrize("name", pdfs.ACCEPTED)
@@ -154,14 +174,28 @@ def test_an_odd_document_that_lost_nothing_is_processed_under_strict(place: Plac
     assert outcome.condition("Repaired") == {}
 
 
+@pytest.mark.parametrize("name", REPAIRED)
+def test_repair_takes_what_can_be_read_and_says_what_was_wrong(place: Place, name: str) -> None:
+    outcome, (pages, missing) = place.outcome(f"repaired {name}"), REPAIRED[name]
+    assert outcome.status["phase"] == "Succeeded", outcome.status
+    assert outcome.status["source"]["pages"] == pages
+    assert outcome.status["result"].get("missingPages") == missing
+    repaired = outcome.condition("Repaired")
+    assert (repaired["status"], repaired["reason"]) == ("True", "PagesLost")
+    assert repaired["message"].startswith("the document was damaged")
+    assert Event("Warning", "PagesLost", repaired["message"]) in outcome.events
+    assert ("can be read on page" in repaired["message"]) == (missing is not None or name == "content damaged")
+
+
 def test_repair_takes_what_is_left_of_a_cut_document_and_tells_what_is_lost(place: Place) -> None:
-    outcome, storage = place.outcome("repaired"), Storage.connect()
+    outcome, storage = place.outcome(f"repaired {CUT}"), Storage.connect()
+    job = Job(place.namespace, outcome.job["metadata"]["name"])
     repaired, status = outcome.condition("Repaired"), outcome.status
     assert (repaired["status"], repaired["reason"]) == ("True", "PagesLost")
     assert "its end is missing" in repaired["message"]
     assert any(event.type == "Warning" and event.reason == "PagesLost" for event in outcome.events)
     assert status["phase"] == "Succeeded", status
-    lines = [json.loads(line) for line in Job(place.namespace, "repaired").result(storage).splitlines()]
+    lines = [json.loads(line) for line in job.result(storage).splitlines()]
     kept = {page for line in lines if "n" in line for page in range(line["page"], line["endPage"] + 1)}
     first = max(kept) + 1
     assert kept == set(range(1, first))
@@ -175,7 +209,7 @@ def test_repair_takes_what_is_left_of_a_cut_document_and_tells_what_is_lost(plac
         "PartialResult",
     )
     assert status["items"] == {"total": 60, "done": first - 1, "failed": 61 - first}
-    text = Job(place.namespace, "repaired").result(storage, "txt").decode()
+    text = job.result(storage, "txt").decode()
     assert f"[pages {first}-60 missing: INVALID_ITEM]" in text
     for page in sorted(kept):
         assert pdfs.page_text(page) in text
