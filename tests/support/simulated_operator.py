@@ -104,6 +104,7 @@ class SimulatedOperator:
     def crash(self) -> None:
         """Die at once and start anew: what was in memory is gone, and what was under way ends where it is."""
         self.cache, self.memory = Cache(), JobMemory()
+        self.world.made.clear()
         self.due = self._status_written = self._reconcile = self._work = None
         self._failures, self.failing, self.reads_fail, self.work_fails = 0, "", False, None
         self.start()
@@ -351,8 +352,13 @@ class SimulatedOperator:
                 raise ConflictError(f"chunk {index} has a live pod")
         body = build_job(job, action.chunk, action.start, _URLS, _RUNNER)
         body.pop("spec")
-        with suppress(AlreadyExistsError):
+        try:
             self._call(lambda: self.world.create("jobs", body))
+        except UnavailableError:
+            self.world.made.discard((action.chunk.metadata.uid, body["metadata"]["name"]))  # nobody told it
+            raise
+        except AlreadyExistsError:
+            pass  # ours, as the next lines make sure
         raw = self.world.get("jobs", body["metadata"]["name"])
         if raw["metadata"]["ownerReferences"][0]["uid"] != action.chunk.metadata.uid:
             raise AlreadyExistsError(body["metadata"]["name"])

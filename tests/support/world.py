@@ -89,6 +89,8 @@ class World:
         self.events: dict[str, list[tuple[str, Raw]]] = {plural: [] for plural in KINDS}
         self.writes: list[tuple[str, str]] = []
         """Verb and kind of every write by the operator."""
+        self.made: set[tuple[str, str]] = set()
+        """Jobs that the present operator process has made, by UID of the PdfChunk and name."""
         self.storage = Storage()
         self.image_missing = False
         """Whether the registry lacks the runner's image at present."""
@@ -199,6 +201,10 @@ class World:
     def running(self) -> list[PodView]:
         """Return the pods whose runner is at work and not asked to end."""
         return [pod for pod in self.pods() if pod.running_since and not pod.ended and pod.meta.deleted is None]
+
+    def waiting(self) -> list[PodView]:
+        """Return the pods whose container has not started and may yet."""
+        return [pod for pod in self.pods() if not pod.running_since and not pod.ended and pod.meta.deleted is None]
 
     def run_pod(self, pod: PodView) -> None:
         """Start the container of a pod."""
@@ -385,6 +391,9 @@ class World:
             self.must(
                 start > max([chunk.status.starts, *seen]), f"{name} does not go on from start {chunk.status.starts}"
             )
+        made = body["metadata"]["ownerReferences"][0]["uid"], name
+        self.must(made not in self.made, f"{name} is made a second time")
+        self.made.add(made)
         self._taken.discard((index, start))
         good = [old for (at, old), right in self.storage.results.items() if at == index and old < start and right]
         self.must({(index, old) for old in good} <= self._late, f"{name} is made although {good} have a result")

@@ -21,6 +21,7 @@ from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.observation import WorkKind
 from pdfjob_operator.status import is_true
+from pdfjob_operator.views import PodView
 from tests.support.simulated_operator import SimulatedOperator, WorkFailedError
 from tests.support.world import KINDS, World
 
@@ -28,6 +29,15 @@ _RESYNC: Final = timedelta(seconds=600)
 _ROUNDS: Final = 1500
 """Rounds of events, moves and reconciles within which a job must end once nothing goes wrong any more."""
 _CODES: Final = [0, 1, 139, *(code.value for code in ExitCode if code is not ExitCode.DONE)]
+_FAULTS: Final = [
+    "crash",
+    "saved, no time left",
+    "Job deleted",
+    "done, and all traces lost",
+    "pod deleted",
+    "evicted",
+    "node lost",
+]
 T = TypeVar("T")
 
 picks = st.integers(0, 5)
@@ -169,6 +179,8 @@ class JobLife(RuleBasedStateMachine):
     @rule(final=st.sampled_from([False, False, True]))
     def operator_work_fails(self, *, final: bool) -> None:
         kind = self.operator.memory.facts.working
+        if kind is WorkKind.SPLIT and self.world.storage.manifest is not None:
+            final = False  # only plan and manifest are read, and storage that fails may come back
         if final and kind is not None:
             self.final.add(kind)
         self.operator.work_fails = WorkFailedError(final=final)
@@ -233,29 +245,46 @@ class JobLife(RuleBasedStateMachine):
 
     # What goes wrong.
 
-    @rule(
-        times=st.integers(1, 12), fault=st.sampled_from(["crash", "by hand", "evicted", "node lost", "no job", "save"])
-    )
-    def same_again(self, times: int, fault: str) -> None:
-        """Let the same thing happen to whatever runs, again and again."""
+    @rule(times=st.integers(1, 12), fault=st.sampled_from(_FAULTS), early=st.booleans())
+    def same_again(self, times: int, fault: str, *, early: bool) -> None:
+        """Let the same thing happen to whatever runs, or is about to (``early``), again and again."""
         for _ in range(times):
-            for _ in range(40):
-                if self.world.running() or self.peace.finished():
-                    break
-                if not self.peace.round():
-                    self.peace.wait()
-            for pod in self.world.running():
-                match fault:
-                    case "crash":
-                        self.world.end_pod(pod, 70)
-                    case "no job":
-                        for job in self.world.jobs():
-                            self.world.delete_job_by_hand(job)
-                    case "save":
-                        self.world.save_page(pod)
-                        self.world.end_pod(pod, 76)
-                    case _:
-                        self.world.take_pod(pod, disrupted=fault == "evicted", lost=fault == "node lost")
+            victims = self.next_pods(early=early)
+            for pod in victims:
+                self.befall(pod, fault)
+
+    def next_pods(self, *, early: bool) -> list[PodView]:
+        """Go on until there are pods that run, or wait to."""
+        for _ in range(40):
+            pods = self.world.waiting() if early else self.world.running()
+            if pods or self.peace.finished():
+                return pods
+            if not self.peace.round():
+                self.peace.wait()
+        return []
+
+    def befall(self, pod: PodView, fault: str) -> None:
+        world = self.world
+        match fault:
+            case "crash":
+                world.end_pod(pod, 70)
+            case "saved, no time left":
+                world.save_page(pod)
+                world.end_pod(pod, 76)
+            case "Job deleted":
+                for job in world.jobs():
+                    world.delete_job_by_hand(job)
+            case "done, and all traces lost":
+                world.store_result(pod)
+                world.end_pod(pod, 0)
+                for job in world.jobs():
+                    world.delete_job_by_hand(job)
+                for _ in range(3):
+                    for move in world.moves():
+                        move()
+                self.operator.crash()
+            case _:
+                world.take_pod(pod, disrupted=fault == "evicted", lost=fault == "node lost")
 
     @precondition(lambda self: self.world.running())
     @rule(pick=picks, code=st.sampled_from(_CODES))
