@@ -30,7 +30,8 @@ from pdfjob_api.names import (
     start_name,
 )
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, Runner
+from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.runner import Runner
 
 from .settings import RunnerSettings
 
