@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import kubectl
+from tests.support.cluster import fresh_namespace, kubectl
 from tests.support.product import MAX_CONCURRENT_CHUNKS, Job, Storage, submit, wait_until
 from tests.support.shell_runners import shell_processor
 
@@ -78,6 +78,22 @@ def test_a_chunk_with_a_priority_of_its_own_goes_first(namespace: str, source: d
     starts = [start for start, _ in run_times(job)]
     order = sorted(range(CHUNKS), key=lambda index: starts[index])
     assert order == [0, 4, 1, 2, 3, 5]
+
+
+def test_a_quota_on_jobs_neither_stops_a_job_for_good_nor_holds_up_others(
+    namespace: str, storage: Storage, source: dict[str, Any]
+) -> None:
+    kubectl("create", "quota", "jobs", "--hard=count/jobs.batch=0", "-n", namespace)
+    job = submit_chunks(namespace, "tight", source, 0, priority=9)
+    wait_until(lambda: job.condition("Split").get("status") == "True", "it is split and wants to start chunks")
+    with fresh_namespace() as elsewhere:
+        storage.put(f"pdfjob/inbox/{elsewhere}/book.pdf", pdfs.text_pdf(CHUNKS))
+        other = submit_chunks(elsewhere, "other", {"s3": {"key": f"pdfjob/inbox/{elsewhere}/book.pdf"}}, 0, priority=8)
+        other.succeed()
+    assert phases(job) == ["Pending"] * CHUNKS
+    kubectl("patch", "quota", "jobs", "-n", namespace, "-p", '{"spec":{"hard":{"count/jobs.batch":"2"}}}')
+    job.succeed()
+    assert [chunk["status"]["starts"] for chunk in job.chunks()] == [1] * CHUNKS
 
 
 def phases(job: Job) -> list[str]:

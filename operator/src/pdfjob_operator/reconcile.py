@@ -120,8 +120,13 @@ class Reconciler:
         if decision.status is not None:  # before the new Jobs: a quota may refuse those for a long time
             await self._write_status(job, memory, decision.status)
         granted = self._grant(job, decision, creates)
-        await self.actor.perform(job, memory, granted)
-        await self.actor.perform(job, memory, deletes)
+        try:
+            await self.actor.perform(job, memory, granted)
+        except KubernetesError:
+            self._give_back(job, decision, granted)
+            raise
+        finally:  # a quota may refuse new Jobs until the old ones are deleted
+            await self.actor.perform(job, memory, deletes)
         if any(not isinstance(action, ReadProgress | DeletePod) for action in [*writes, *others, *granted, *deletes]):
             # Own writes are in the cache already, no event will tell of them; the end of a pod comes as an event.
             self.wake(job.metadata.uid)
@@ -137,6 +142,14 @@ class Reconciler:
         if freed:
             self._wake_waiting(uid)
         return creates[:granted]
+
+    def _give_back(self, job: PdfJob, decision: Decision, granted: list[CreateJob]) -> None:
+        """Leave places to other jobs that this one could not use, since the API server refused its Jobs."""
+        uid = job.metadata.uid
+        there = {(start.meta.chunk, start.meta.start) for start in self.cache.child_jobs(uid)}
+        made = sum((create.chunk.spec.index, create.start) in there for create in granted)
+        self.dispatcher.grant(uid, Demand(job.metadata.creation_timestamp, decision.in_flight + made, ()))
+        self._wake_waiting(uid)
 
     def _wake_waiting(self, uid: str) -> None:
         for other in self.dispatcher.waiting():
