@@ -10,10 +10,10 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.cluster import REPOSITORY, fresh_namespace, kubectl, kubectl_json
-from tests.support.product import Storage, install, submit, throttled, wait_for_operator, wait_until
+from tests.support.product import SYSTEM, Storage, install, submit, throttled, wait_for_operator, wait_until
 
 OURS = "app.kubernetes.io/name=pdfjob"
-CLUSTER_WIDE = "clusterroles,clusterrolebindings,customresourcedefinitions,persistentvolumes"
+CLUSTER_WIDE = "clusterroles,clusterrolebindings,customresourcedefinitions"
 NAMESPACED = (
     "pods,jobs,deployments,replicasets,services,configmaps,secrets,serviceaccounts,roles,rolebindings,"
     "networkpolicies,persistentvolumeclaims"
@@ -43,6 +43,7 @@ def test_uninstall_ends_what_runs_and_leaves_nothing_and_the_next_install_works(
     assert _left(CLUSTER_WIDE, OURS) == []
     assert _left(NAMESPACED, OURS) == []
     assert _left("pods,jobs", "app.kubernetes.io/managed-by=pdfjob") == []
+    wait_until(lambda: not _volumes(), "the volumes of the S3 server are gone", 60)
     gone = ("customresourcedefinition/pdfjobs.pdfjob.dev", "namespace/pdfjob-system", "namespace/pdfjob-demo")
     for name in (*gone, "customresourcedefinition/pdfchunks.pdfjob.dev"):
         assert "NotFound" in kubectl("get", name, check=False).stderr
@@ -61,3 +62,13 @@ def _left(kinds: str, selector: str) -> list[str]:
     """Return kind and name of what is left with a label, in all namespaces."""
     items = kubectl_json("get", kinds, "--all-namespaces", "-l", selector)["items"]
     return [f"{item['kind']}/{item['metadata']['name']}" for item in items]
+
+
+def _volumes() -> list[str]:
+    """Return the volumes that were made for the product and are not to be kept; the class deletes them by itself."""
+    return [
+        item["metadata"]["name"]
+        for item in kubectl_json("get", "persistentvolumes")["items"]
+        if item["spec"].get("claimRef", {}).get("namespace") == SYSTEM
+        and item["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+    ]
