@@ -12,11 +12,6 @@ def inbox_prefix(prefix: str, namespace: str) -> str:
     return f"{prefix}/inbox/{namespace}/"
 
 
-def history_prefix(prefix: str, namespace: str) -> str:
-    """Folder of the records that outlive the resources of a namespace."""
-    return f"{prefix}/history/{namespace}/"
-
-
 @dataclass(frozen=True, slots=True)
 class JobKeys:
     """Keys of one PdfJob."""

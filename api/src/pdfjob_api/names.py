@@ -21,7 +21,6 @@ LABEL_CHUNK: Final = f"{GROUP}/chunk"
 LABEL_START: Final = f"{GROUP}/start"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "pdfjob"
-LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 ANNOTATION_FILE_NAME: Final = f"{GROUP}/file-name"
 """Set by ``kubectl pdfjob submit``: the name of the file on the user's disk, shown in ``status.source``."""
