@@ -34,7 +34,6 @@ $(VENV)/.synced: requirements.lock $(foreach m,$(MEMBERS),$(m)/pyproject.toml) |
 venv: $(VENV)/.synced ## make the Python environment in .venv
 
 DEVCLUSTER := $(PY) -m devcluster
-CHECKED := api operator chunk_runner kubectl_pdfjob devcluster tests bench
 
 demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=file.pdf LANGUAGE=fr for your own)
 	@start=$$SECONDS; \
@@ -54,7 +53,7 @@ integration: cluster
 e2e: cluster
 	@$(PY) -m pytest tests/e2e -q
 
-lint: venv ## check style, types and generated files
+lint: venv ## check style and types (that generated files are current is a unit test)
 	@echo "==> ruff, mypy"
 	@$(VENV)/bin/ruff check --output-format=concise .
 	@$(VENV)/bin/ruff format --check .
