@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import fresh_namespace
-from tests.support.product import PENDING_TIMEOUT_SECONDS, Job, Storage, submit, throttled
+from tests.support.cluster import REPOSITORY, fresh_namespace
+from tests.support.product import PENDING_TIMEOUT_SECONDS, Job, Storage, images, submit, throttled
 from tests.support.shell_runners import python_processor, shell_processor
 
 PAGES: Final = 4
@@ -257,17 +257,16 @@ def test_a_runner_that_the_api_server_refuses_fails_the_job_with_the_api_servers
     assert job.children("jobs") == []
 
 
-def test_a_custom_processor_of_a_few_lines_of_shell_makes_a_result(
+def test_the_example_runner_of_shell_and_curl_makes_a_whole_result(
     place: str, product: None, source: dict[str, Any], two_chunks: dict[str, Any]
 ) -> None:
-    script = """
-curl -fsS "$PDFJOB_CHUNK_URL" -o /tmp/chunk.pdf
-store "pages $first to $last, $(head -c 5 /tmp/chunk.pdf)"
-"""
-    job = submit(place, "custom", source, processor=shell_processor(script), chunking=two_chunks)
+    script = (REPOSITORY / "examples" / "custom-runner.sh").read_text()
+    processor = {"custom": {"image": images()["test-curl"], "command": ["sh", "-c", script]}}
+    job = submit(place, "custom", source, processor=processor, chunking=two_chunks)
     status = job.succeed()
-    assert status["sentences"] == 2
+    assert (status["sentences"], status["items"]) == (PAGES, {"total": PAGES, "done": PAGES, "failed": 0})
+    # Without pdftotext in its image it names the pages of the chunk PDF, context pages included.
     assert job.result(Storage.connect()).decode().splitlines() == [
-        '{"n":0,"page":1,"endPage":1,"text":"pages 1 to 2, %PDF-"}',
-        '{"n":1,"page":3,"endPage":3,"text":"pages 3 to 4, %PDF-"}',
+        f'{{"n":{n},"page":{n + 1},"endPage":{n + 1},"text":"This is page {number} of the chunk."}}'
+        for n, number in enumerate((1, 2, 2, 3))
     ]
