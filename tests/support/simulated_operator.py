@@ -105,6 +105,8 @@ class SimulatedOperator:
         """Die at once and start anew: what was in memory is gone, and what was under way ends where it is."""
         self.cache, self.memory = Cache(), JobMemory()
         self.world.made.clear()
+        for events in self.world.events.values():
+            events.clear()  # its watches begin where its listings end
         self.due = self._status_written = self._reconcile = self._work = None
         self._failures, self.failing, self.reads_fail, self.work_fails = 0, "", False, None
         self.start()

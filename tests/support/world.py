@@ -100,6 +100,8 @@ class World:
         self._numbers = 0
         self._runners: dict[str, RunnerState] = {}
         self._with_pod: set[str] = set()
+        self._idle: dict[str, int] = {}
+        """Starts in a row, by PdfChunk, that saved nothing and were not counted."""
         self._late: set[tuple[int, int]] = set()
         """Results that were stored after their Job was deleted: they may come too late to be seen."""
         self._taken: set[tuple[int, int]] = set()
@@ -430,6 +432,10 @@ class World:
             self.must(after.result == real, f"{name} succeeded with a result that is not its own")
         if len(after.history) and after.history[-1:] != before.history[-1:]:
             last = after.history[-1]
+            saved = last.items > (before.history[-1].items if before.history else 0)
+            idle = 0 if last.counted or saved else self._idle.get(new.metadata.uid, 0) + 1
+            self._idle[new.metadata.uid] = idle
+            self.must(idle < MAX_UNCOUNTED, f"{name}: {idle} starts in a row did nothing and none is counted")
             full = before.uncounted + 1 >= MAX_UNCOUNTED
             taken = (new.spec.index, last.start) in self._taken and last.outcome is not Outcome.SUCCEEDED
             broken = last.code == ChunkCode.IMAGE_ERROR  # that is told while the pod still waits

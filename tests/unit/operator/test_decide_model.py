@@ -134,6 +134,9 @@ class JobLife(RuleBasedStateMachine):
         retain=st.booleans(),
         ahead=st.integers(0, 24),
         damage_at=st.sampled_from([None, None, None, 1, 3, 4, 5, 6]),
+        troubles=st.lists(
+            st.tuples(st.sampled_from([1, 2, 3, 11]), st.sampled_from(_FAULTS), st.booleans()), max_size=2
+        ),
     )
     def apply(
         self,
@@ -143,6 +146,7 @@ class JobLife(RuleBasedStateMachine):
         parallelism: int,
         ahead: int,
         damage_at: int | None,
+        troubles: list[tuple[int, str, bool]],
         *,
         retain: bool,
     ) -> None:
@@ -155,6 +159,8 @@ class JobLife(RuleBasedStateMachine):
         self.final = {WorkKind.SPLIT} if damage_at else set()
         self.meddled = False
         self.go_on(ahead)
+        for times, fault, early in troubles:
+            self.same_again(times, fault, early=early)
 
     # The operator.
 
@@ -249,9 +255,9 @@ class JobLife(RuleBasedStateMachine):
     def same_again(self, times: int, fault: str, *, early: bool) -> None:
         """Let the same thing happen to whatever runs, or is about to (``early``), again and again."""
         for _ in range(times):
-            victims = self.next_pods(early=early)
-            for pod in victims:
-                self.befall(pod, fault)
+            for pod in self.next_pods(early=early):
+                if pod.meta.uid in self.world.objects["pods"]:
+                    self.befall(pod, fault)
 
     def next_pods(self, *, early: bool) -> list[PodView]:
         """Go on until there are pods that run, or wait to."""
@@ -275,6 +281,9 @@ class JobLife(RuleBasedStateMachine):
                 for job in world.jobs():
                     world.delete_job_by_hand(job)
             case "done, and all traces lost":
+                for plural in KINDS:
+                    self.events_arrive(plural)
+                self.operator.reconcile()
                 world.store_result(pod)
                 world.end_pod(pod, 0)
                 for job in world.jobs():
@@ -381,7 +390,7 @@ class JobLife(RuleBasedStateMachine):
 
 
 JobLife.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=700,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
