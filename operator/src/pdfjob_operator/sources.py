@@ -192,6 +192,14 @@ def _shown(url: URL) -> str:
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
+def _told(error: aiohttp.ClientError, url: URL) -> str:
+    """Return what an error says without the query of the address, which aiohttp puts into some messages."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    for query in filter(None, (url.raw_query_string, url.query_string)):
+        text = text.replace(f"?{query}", "")
+    return text or type(error).__name__
+
+
 class _HttpFetch:
     """One transfer from a web server, redirects included."""
 
@@ -238,12 +246,15 @@ class _HttpFetch:
                 "with kubectl pdfjob submit, or have the administrator list the range under source.allowedCidrs"
             )
             raise SourceError(Reason.SOURCE_NOT_ALLOWED, message) from error
-        except aiohttp.InvalidURL as error:
-            raise SourceError(Reason.SOURCE_NOT_FOUND, f"{_shown(url)} is not a valid URL; correct it") from error
+        except (aiohttp.InvalidURL, UnicodeError):  # the latter: a host that no DNS name can be
+            raise SourceError(Reason.SOURCE_NOT_FOUND, f"{_shown(url)} is not a valid URL; correct it") from None
         except aiohttp.ClientError as error:
-            told = str(error) or type(error).__name__
-            message = f"{_shown(url)} cannot be read ({told}); check the address and the server. It is tried again"
-            raise SourceError(Reason.STORAGE_UNREACHABLE, message, retryable=True) from error
+            message = (
+                f"{_shown(url)} cannot be read ({_told(error, url)}); check the address and the server. "
+                "It is tried again"
+            )
+            # Not "from error": the log writes out causes, and their text may hold the whole address.
+            raise SourceError(Reason.STORAGE_UNREACHABLE, message, retryable=True) from None
 
     def _parse(self, text: str, base: URL | None) -> URL:
         try:
