@@ -71,6 +71,8 @@ def _verify(data: bytes, chunk: PdfChunk, uri: str) -> ChunkResultStatus:
 async def _saved_items(store: ObjectStore, key: str) -> int:
     """Count the items of a checkpoint; a damaged one holds none."""
     try:
-        return len(Checkpoint.model_validate_json(await store.get(key, MAX_RESULT_BYTES)).done)
+        data = await store.get(key, MAX_RESULT_BYTES)
+        checkpoint = await asyncio.to_thread(Checkpoint.model_validate_json, data)
+        return len(checkpoint.done)
     except (ObjectNotFound, ObjectTooLarge, ValidationError):
         return 0
