@@ -27,6 +27,7 @@ import pypdfium2
 
 from pdfjob_api.conditions import Reason
 
+from .ranges import range_texts
 from .rewriting import Rewritten, rewrite
 from .task_process import TaskError
 
@@ -167,14 +168,8 @@ def count_by_pdfium(path: Path) -> int | str | None:
 
 def page_list(pages: Sequence[int]) -> str:
     """Write page numbers as ``3, 7-9``; long lists are cut."""
-    runs: list[tuple[int, int]] = []
-    for page in pages:
-        if runs and runs[-1][1] == page - 1:
-            runs[-1] = (runs[-1][0], page)
-        else:
-            runs.append((page, page))
-    shown = [f"{first}-{last}" if last > first else str(first) for first, last in runs[:10]]
-    return ", ".join(shown) + (f" and {len(runs) - 10} more ranges" if len(runs) > 10 else "")
+    runs = range_texts((page, page) for page in pages)
+    return ", ".join(runs[:10]) + (f" and {len(runs) - 10} more ranges" if len(runs) > 10 else "")
 
 
 def _check_form(path: Path) -> None:

@@ -8,17 +8,22 @@ from typing import Final
 _MAX_LENGTH: Final = 1024
 
 
-def number_ranges(spans: Iterable[tuple[int, int]]) -> str | None:
-    """Write sorted inclusive spans as ``3,7-9``, neighbours joined, cut to 1024 characters; None for no span."""
+def range_texts(spans: Iterable[tuple[int, int]]) -> list[str]:
+    """Write sorted inclusive spans as ``3`` and ``7-9``, neighbours joined."""
     joined: list[tuple[int, int]] = []
     for first, last in spans:
         if joined and first <= joined[-1][1] + 1:
             joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
         else:
             joined.append((first, last))
-    if not joined:
+    return [f"{first}" if first == last else f"{first}-{last}" for first, last in joined]
+
+
+def number_ranges(spans: Iterable[tuple[int, int]]) -> str | None:
+    """Write sorted inclusive spans as ``3,7-9``, neighbours joined, cut to 1024 characters; None for no span."""
+    text = ",".join(range_texts(spans))
+    if not text:
         return None
-    text = ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in joined)
     if len(text) <= _MAX_LENGTH:
         return text
     return text[: text.rindex(",", 0, _MAX_LENGTH - 4)] + ",..."
