@@ -34,8 +34,8 @@ ENV_TERMINATION_LOG: Final = "PDFJOB_TERMINATION_LOG"
 MAX_TERMINATION_MESSAGE: Final = 3072
 """Bytes; Kubernetes cuts at 4096."""
 MAX_RESULT_BYTES: Final = 32 * 1024 * 1024
-"""Bytes; a chunk result or checkpoint that is larger is refused. The operator checks a result in memory, which takes about
-twenty times its size when its records are as short as can be; the text of 1000 pages has about 4 MB."""
+"""Bytes; a chunk result or checkpoint that is larger is refused. The operator checks a result in memory, which takes
+about twenty times its size when its records are as short as can be; the text of 1000 pages has about 4 MB."""
 
 
 class Tokens(Model):
