@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -117,9 +118,33 @@ def test_operator_rolled_while_chunks_run(place: str, product: None, storage: St
     assert job.result(storage) == small.result
 
 
+def test_operator_killed_after_every_chunk(place: str, product: None, storage: Storage, small: Document) -> None:
+    job = submit_slow(place, "again", small, pages=6, seconds_per_page=0.5)
+    for done in range(1, 6):
+        wait_until(partial(has_succeeded, job, done), f"{done} chunks are done")
+        kill_operator()
+    job.succeed()
+    assert_nothing_done_twice(job)
+    assert job.result(storage) == small.result
+
+
+def test_storage_restarted_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
+    job = submit_slow(place, "storage", small, pages=8, seconds_per_page=0.6)
+    wait_until(lambda: phases(job).count("Running") == 4, "all chunks run")
+    kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=s3", "--grace-period=0", "--force")
+    kubectl("rollout", "status", "deployment/pdfjob-s3", "-n", SYSTEM, "--timeout=90s")
+    job.succeed()
+    assert [chunk["status"]["attempts"] for chunk in job.chunks()] == [1] * 4
+    assert job.result(storage) == small.result
+
+
 def submit_slow(place: str, name: str, document: Document, *, pages: int, seconds_per_page: float) -> Job:
     chunking = {"pagesPerChunk": pages, "thresholdPages": 0}
     return submit(place, name, document.source, chunking=chunking, runner=throttled(seconds_per_page))
+
+
+def has_succeeded(job: Job, chunks: int) -> bool:
+    return phases(job).count("Succeeded") >= chunks
 
 
 def phases(job: Job) -> list[str]:
