@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from .act import Actor
+from .bucket import keep_bucket
 from .cache import Cache
 from .dispatch import Dispatcher
 from .documents import Documents
@@ -26,7 +27,6 @@ from .observation import Rules
 from .reconcile import Reconciler
 from .schema_check import missing_fields
 from .settings import Settings
-from .storage.errors import StorageError
 from .storage.kubernetes import KINDS, Cluster, KubernetesError, NotFoundError
 from .storage.s3 import ObjectStore
 from .work import Work
@@ -36,7 +36,6 @@ _FINISH_SECONDS: Final = 20.0
 """Reconciles in hand are given so long to finish at the end."""
 _READY_SECONDS: Final = 30.0
 """S3 is asked at most this often whether it is there."""
-_BUCKET_SECONDS: Final = 5.0
 
 log = structlog.get_logger("pdfjob_operator")
 
@@ -72,7 +71,9 @@ class Operator:
         await self._resync()
         self._synced = True
         self.watcher.start()
-        background = [asyncio.create_task(self._resync_for_ever()), asyncio.create_task(self._await_bucket())]
+        background = [asyncio.create_task(self._resync_for_ever())]
+        if self.settings.s3.create_bucket:
+            background.append(asyncio.create_task(keep_bucket(self.store)))
         workers = [asyncio.create_task(self.reconciler.run()) for _ in range(self.settings.workers)]
         log.info("operator ready", version=version("pdfjob-operator"), port=port, jobs=len(self.cache.uids()))
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self.watcher.ended.wait())]
@@ -120,17 +121,6 @@ class Operator:
                 await self._resync()
             except KubernetesError as error:
                 log.warning("resync failed", error=str(error))
-
-    async def _await_bucket(self) -> None:
-        """Create the bucket of the embedded storage, as soon as that is up."""
-        while self.settings.s3.create_bucket:
-            try:
-                await self.store.create_bucket()
-            except StorageError as error:
-                log.warning("bucket not created yet", bucket=self.settings.s3.bucket, error=str(error))
-                await asyncio.sleep(_BUCKET_SECONDS)
-            else:
-                return
 
     async def _check_schema(self) -> None:
         missing = missing_fields(await self.cluster.openapi())
