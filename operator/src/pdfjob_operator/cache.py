@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
-from pdfjob_api.names import LABEL_JOB_UID
+from pdfjob_api.names import LABEL_JOB_UID, PDFJOB_KIND
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
@@ -120,6 +120,9 @@ class Cache:
         if plural == "pdfjobs":
             self._jobs[uid] = PdfJob.model_validate(raw)
             return
+        job = self._jobs.get(owner)
+        if job is not None and job.metadata.namespace != raw["metadata"]["namespace"]:
+            raise ValueError("it names a PdfJob of another namespace as its own")
         parsed: PdfChunk | JobView | PodView
         if plural == "pdfchunks":
             parsed = PdfChunk.model_validate(raw)
@@ -154,4 +157,8 @@ def _child_version(child: PdfChunk | JobView | PodView) -> int:
 def _owner(plural: str, raw: Mapping[str, Any]) -> str:
     if plural == "pdfjobs":
         return str(raw["metadata"]["uid"])
+    if plural == "pdfchunks":  # users may edit its labels; what it belongs to stays
+        for reference in raw["metadata"].get("ownerReferences") or []:
+            if reference.get("controller") and reference["kind"] == PDFJOB_KIND:
+                return str(reference["uid"])
     return str((raw["metadata"].get("labels") or {}).get(LABEL_JOB_UID, ""))
