@@ -16,7 +16,7 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
 from pdfjob_api.contract import Progress
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus, ResultFile, ResultFormat, SourceStatus
 from pdfjob_operator.actions import (
     Action,
     AddFinalizer,
@@ -193,18 +193,26 @@ class SimulatedOperator:
         return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts, Rules()), self.world.now)
 
     def _act(self, job: PdfJob, decision: Decision) -> Steps:
-        late = CreateJob | DeleteJob | DeletePod
         actions = decision.actions
-        yield from self._perform(job, [action for action in actions if isinstance(action, WriteChunk)])
-        yield from self._perform(job, [action for action in actions if not isinstance(action, WriteChunk | late)])
-        yield from self._perform(job, [action for action in actions if isinstance(action, CreateJob)])
-        yield from self._perform(job, [action for action in actions if isinstance(action, DeleteJob | DeletePod)])
+        creates = [action for action in actions if isinstance(action, CreateJob)]
+        deletes = [action for action in actions if isinstance(action, DeleteJob | DeletePod)]
+        writes = [action for action in actions if isinstance(action, WriteChunk)]
+        yield from self._perform(job, writes)
+        yield from self._perform(job, [action for action in actions if action not in [*creates, *deletes, *writes]])
+        yield from self._write_status(decision.status)
+        try:
+            yield from self._perform(job, creates)
+        except KubernetesError:
+            yield from self._perform(job, deletes)
+            raise
+        yield from self._perform(job, deletes)
         if any(not isinstance(action, ReadProgress | DeletePod) for action in actions):
             self.wake()
-        if decision.status is None:
-            return
+
+    def _write_status(self, status: PdfJobStatus | None) -> Steps:
+        """Write the status of the PdfJob, at most once a second."""
         current = self.cache.job(self.world.uid)
-        if current is None or current.status == decision.status or is_true(current, JobCondition.FINISHED):
+        if status is None or current is None or current.status == status or is_true(current, JobCondition.FINISHED):
             return
         ready = self._status_written + timedelta(seconds=1) if self._status_written else self.world.now
         if ready > self.world.now:
@@ -212,7 +220,7 @@ class SimulatedOperator:
             return
         yield
         self._status_written = self.world.now
-        self._replace_status("pdfjobs", current, decision.status.wire())
+        self._replace_status("pdfjobs", current, status.wire())
 
     def _perform(self, job: PdfJob, actions: Iterable[Action]) -> Steps:
         """Carry out actions in any order; the first error comes out when all have ended."""
