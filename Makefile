@@ -45,19 +45,17 @@ demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=fi
 test: lint unit integration e2e ## run everything: lint, unit tests, tests on a real cluster
 
 unit: venv ## run what needs no cluster, under a minute
-	@$(PY) -m pytest tests/unit -q -n 2
+	@echo '==> unit tests'; start=$$SECONDS; $(PY) -m pytest tests/unit -q -n 2 && echo "    done in $$((SECONDS - start)) s: unit tests"
 
 integration: cluster
-	@$(PY) -m pytest tests/integration -q
+	@echo '==> integration tests'; start=$$SECONDS; $(PY) -m pytest tests/integration -q && echo "    done in $$((SECONDS - start)) s: integration tests"
 
 e2e: cluster
-	@$(PY) -m pytest tests/e2e -q
+	@echo '==> e2e tests'; start=$$SECONDS; $(PY) -m pytest tests/e2e -q && echo "    done in $$((SECONDS - start)) s: e2e tests"
 
 lint: venv ## check style and types (that generated files are current is a unit test)
-	@echo "==> ruff, mypy"
-	@$(VENV)/bin/ruff check --output-format=concise .
-	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
+	@echo '==> ruff, mypy'; start=$$SECONDS; $(VENV)/bin/ruff check --output-format=concise . && \
+	$(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && echo "    done in $$((SECONDS - start)) s: ruff, mypy"
 
 generate: venv ## make CRDs, plain manifests and API reference again
 	@$(PY) -m pdfjob_api.crd manifests/crds charts/pdfjob/files/crds

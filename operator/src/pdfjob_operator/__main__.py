@@ -121,6 +121,8 @@ class Operator:
                 await self._resync()
             except KubernetesError as error:
                 log.warning("resync failed", error=str(error))
+            except Exception:
+                log.exception("resync met a defect")  # the next one may go well; without any, ghosts would stay
 
     async def _check_schema(self) -> None:
         missing = missing_fields(await self.cluster.openapi())

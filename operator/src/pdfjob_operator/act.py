@@ -62,6 +62,8 @@ from .work import Work
 
 _CALLS: Final = 16
 """Calls to the API server at once, over all PdfJobs."""
+_ENDS: Final = 2
+"""Chunk results in memory at once: each may have 32 MiB, and several times that while it is checked."""
 _HEARTBEAT_SECONDS: Final = 20.0
 _URL_MARGIN_SECONDS: Final = 900
 _MAX_URL_SECONDS: Final = 7 * 86400
@@ -80,6 +82,7 @@ class Actor:
     work: Work
     metrics: Metrics
     calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CALLS))
+    ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ENDS))
 
     async def perform(self, job: PdfJob, memory: JobMemory, actions: Iterable[Action]) -> None:
         """Carry out actions that do not depend on each other, side by side.
@@ -128,7 +131,8 @@ class Actor:
                 case RestoreChunk():
                     await self._restore(job, memory, action.index)
                 case ReadEnd():
-                    end = await read_end(self.store, self.keys(job), action.chunk, action.start)
+                    async with self.ends:
+                        end = await read_end(self.store, self.keys(job), action.chunk, action.start)
                     memory.learn_end(action.chunk.metadata.uid, action.start, end)
                 case ReadProgress():
                     await self._read_progress(job, memory, action)

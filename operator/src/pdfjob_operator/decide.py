@@ -27,7 +27,6 @@ from .actions import (
     StopWork,
     WriteChunk,
 )
-from .clock import from_wire
 from .decide_chunk import TERMINAL, ChunkDecision, cancelled, decide_chunk
 from .observation import Observation, WorkKind
 from .status import compute_status, is_true, settled
@@ -57,9 +56,9 @@ def decide(obs: Observation, now: datetime) -> Decision:
         actions += _dispatch(obs, decisions)
     delays = [decision.requeue_seconds for decision in decisions.values() if decision.requeue_seconds is not None]
     delays += [
-        max((error.retry_at - now).total_seconds(), 0.1)
+        (error.retry_at - now).total_seconds()
         for error in obs.facts.errors.values()
-        if error.retry_at is not None and obs.facts.working is None
+        if error.retry_at is not None and error.retry_at > now
     ]
     if ended:
         delays.append(_AFTER_END_SECONDS)
@@ -110,7 +109,8 @@ def _decide_finished(obs: Observation, now: datetime) -> Decision:
 
     A job that failed while chunks were under way (its source is damaged) ends them here: nobody would record them.
     """
-    actions: list[Action] = [
+    actions: list[Action] = [StopWork()] if obs.facts.working is not None else []
+    actions += [
         WriteChunk(chunk, cancelled(chunk, now)) for chunk in obs.chunks.values() if chunk.status.phase not in TERMINAL
     ]
     actions += [
@@ -151,9 +151,3 @@ def _decide_deletion(obs: Observation, now: datetime) -> Decision:
     error = facts.errors.get(WorkKind.CLEAN)
     delay = (error.retry_at - now).total_seconds() if error is not None and error.retry_at is not None else None
     return Decision(tuple(_start_work(obs, WorkKind.CLEAN, now)), None, delay, 0)
-
-
-def deletion_age(obs: Observation, now: datetime) -> float:
-    """Return for how many seconds the PdfJob has been marked for deletion."""
-    marked = obs.job.metadata.deletion_timestamp
-    return (now - from_wire(marked)).total_seconds() if marked is not None else 0.0

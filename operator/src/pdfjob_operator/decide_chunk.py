@@ -101,6 +101,9 @@ def _watch(
             return ChunkDecision(actions=cleanup, in_flight=True, requeue_seconds=left)
         return _give_up_pending(chunk, start, pod, broken, now, cleanup)
     requeue = None
+    if pod is None and start.job is not None:
+        left = obs.rules.pending_timeout_seconds - (now - start.job.meta.created).total_seconds()
+        requeue = left if left > 0 else None  # by then the status tells that it has no pod
     if pod is not None and pod.meta.deleted is not None:
         until = pod.meta.deleted + timedelta(seconds=obs.job.spec.limits.stuck_timeout_seconds + 1)
         requeue = max((until - now).total_seconds(), 1.0)
@@ -240,7 +243,7 @@ def _ended_status(
             "processed_at": to_wire(now) if succeeded else None,
             "next_retry_time": None,
             "last_error": error,
-            "result": end.result,
+            "result": end.result if succeeded else None,
             "history": [*chunk.status.history, record][-_HISTORY:],
         }
     )
@@ -304,6 +307,8 @@ def _start_if_due(
     if any(pod.live(now, stuck) for start in starts for pod in start.pods):
         # A recorded start whose pod still drains; its end wakes us, or the lost node's time limit does.
         return ChunkDecision(actions=cleanup, in_flight=True, requeue_seconds=float(stuck))
+    if chunk.metadata.deletion_timestamp is not None:
+        return ChunkDecision(actions=cleanup)  # the garbage collector would take the Job; the PdfChunk is made again
     wait = _seconds_until(chunk.status.next_retry_time, now)
     if wait is not None:
         return ChunkDecision(actions=cleanup, requeue_seconds=wait)

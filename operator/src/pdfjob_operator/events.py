@@ -36,10 +36,7 @@ def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[s
     before = {item.type: item for item in old.conditions}
     for condition in new.conditions:
         if condition.type == JobCondition.SPLIT.value and large and new.chunks is not None:
-            text = (
-                "Large file detected. Processing asynchronously. Check job status for progress. "
-                f"({pages} pages, {new.chunks.total} chunks)"
-            )
+            text = "Large file detected. Processing asynchronously. Check job status for progress."
             events.append(("Normal", Reason.LARGE_FILE_DETECTED, text))
         known = before.get(condition.type)
         if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):

@@ -43,9 +43,12 @@ def classify(start: Start, end: EndFacts, *, saved_new: bool) -> Verdict:
     saved_new
         Whether it saved an item that no start before it had saved.
     """
-    if end.result is not None:
-        return Verdict(Outcome.SUCCEEDED, None, "", counted=True, final=True)
     pod = _telling_pod(start)
+    if end.result is not None:
+        reported = read_termination_message(pod).result_sha256 if pod is not None else None
+        if reported in {None, end.result.sha256}:
+            return Verdict(Outcome.SUCCEEDED, None, "", counted=True, final=True)
+        return _failed(ChunkCode.STORAGE_ERROR, "the stored result is not the one that the runner reported")
     exit_code = _exit_code(start, pod)
     ours = exit_code in set(ExitCode) - _NOT_OURS
     taken = start.job is None or pod is None or pod.meta.deleted is not None

@@ -78,7 +78,7 @@ def compute_status(obs: Observation, chunks: Mapping[int, PdfChunkStatus], now: 
     conditions = Conditions(job, now)
     counts = _count(obs, chunks)
     conditions.set(JobCondition.ACCEPTED, "True", Reason.ACCEPTED, "the operator took the job")
-    failure = _set_stages(conditions, obs, counts, chunks)
+    failure = _set_stages(conditions, obs, counts, chunks, now)
     if failure is not None and counts is not None:
         counts = _closed(counts)
     done = facts.merged is not None and failure is None
@@ -161,7 +161,11 @@ def _count(obs: Observation, statuses: Mapping[int, PdfChunkStatus]) -> ChunkCou
 
 
 def _set_stages(
-    conditions: Conditions, obs: Observation, counts: ChunkCounts | None, chunks: Mapping[int, PdfChunkStatus]
+    conditions: Conditions,
+    obs: Observation,
+    counts: ChunkCounts | None,
+    chunks: Mapping[int, PdfChunkStatus],
+    now: datetime,
 ) -> LastError | None:
     """Set the conditions of the stages and return what the job failed with, if it did."""
     facts = obs.facts
@@ -184,16 +188,21 @@ def _set_stages(
         pages = f"; nothing, or not everything, can be read on page {lost}" if lost else ""
         text = f"the document was damaged{pages}: {'; '.join(facts.plan.damage)}"
         conditions.set(JobCondition.REPAIRED, "True", Reason.PAGES_LOST, text)
-    return _set_chunk_stages(conditions, obs, counts, chunks)
+    return _set_chunk_stages(conditions, obs, counts, chunks, now)
 
 
 def _set_chunk_stages(
-    conditions: Conditions, obs: Observation, counts: ChunkCounts | None, chunks: Mapping[int, PdfChunkStatus]
+    conditions: Conditions,
+    obs: Observation,
+    counts: ChunkCounts | None,
+    chunks: Mapping[int, PdfChunkStatus],
+    now: datetime,
 ) -> LastError | None:
     name, facts = obs.job.metadata.name, obs.facts
     if counts is None or facts.manifest is None or not settled(counts):
         reason = Reason.PROCESSING if counts is not None else Reason.WAITING
-        conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason, "not every chunk has its result yet")
+        text = "not every chunk has its result yet" + _without_pods(obs, now)
+        conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason, text)
         conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING, "chunks are merged when all have succeeded")
         return None
     if counts.failed or counts.cancelled:
@@ -215,6 +224,23 @@ def _set_chunk_stages(
         conditions.set(JobCondition.MERGED, "False", Reason.MERGE_FAILED, error.message)
         return LastError(code=JobCode.MERGE_ERROR.value, message=error.message[:_MAX_MESSAGE])
     return None
+
+
+def _without_pods(obs: Observation, now: datetime) -> str:
+    """Say which Jobs have waited for a pod longer than any cluster needs; empty when none has."""
+    patience = obs.rules.pending_timeout_seconds
+    waiting = sorted(
+        index
+        for index, starts in obs.starts.items()
+        for start in starts
+        if start.job is not None and not start.job.finished and not start.pods
+        if (now - start.job.meta.created).total_seconds() >= patience
+    )
+    if not waiting:
+        return ""
+    numbers = number_ranges((index, index) for index in waiting)
+    look = f"kubectl describe jobs -n {obs.job.metadata.namespace} -l pdfjob.dev/job={obs.job.metadata.name}"
+    return f"; the Jobs of chunks {numbers} get no pod (quota, Pod Security, service account?), see why: {look}"
 
 
 def _chunk_failure(name: str, counts: ChunkCounts, chunks: Mapping[int, PdfChunkStatus]) -> str:

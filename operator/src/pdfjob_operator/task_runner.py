@@ -92,6 +92,7 @@ class TaskRun:
             return TaskError(
                 Reason.SPLIT_ERROR,
                 f"the work took longer than {limits.wall_seconds} s; raise documents.wallSeconds of the installation",
+                retryable=True,  # it includes waiting for uploads; a hostile document meets the limit on CPU time first
             )
         if code == -signal.SIGXCPU:
             return TaskError(

@@ -7,11 +7,12 @@ a reconcile; it decides nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,8 @@ from .storage.s3 import ObjectStore
 from .work_errors import MergeInputError, PlanMismatchError, work_error
 
 _MAX_PLAN_BYTES: Final = 64 * 1024**2
+_SOURCES: Final = 4
+"""Sources on the operator's disk at once, over all PdfJobs: its volume has a limit, beyond it the pod is evicted."""
 _CLEAN_SECONDS: Final = 600.0
 """Storage that stays away for so long while a job is deleted is gone for good."""
 _CONTENT_TYPES: Final = {
@@ -62,6 +65,8 @@ class Work:
     cache: Cache
     wake: Callable[[str], None]
     """Asks for a reconcile of the PdfJob with this UID."""
+    sources: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SOURCES))
+    """Held while a source lies on disk."""
 
     def start(self, job: PdfJob, memory: JobMemory, kind: WorkKind) -> None:
         """Begin a piece of work, unless one is under way."""
@@ -81,7 +86,8 @@ class Work:
         return JobKeys(self.settings.s3.prefix, job.metadata.namespace, job.metadata.name, job.metadata.uid)
 
     async def _run(self, job: PdfJob, memory: JobMemory, kind: WorkKind) -> None:
-        folder = self.settings.work_dir / job.metadata.uid
+        # One for each kind: the removal of the last one may still be under way, on another thread.
+        folder = self.settings.work_dir / f"{job.metadata.uid}-{kind.value}"
         context = {"job": f"{job.metadata.namespace}/{job.metadata.name}", "work": kind.value}
         try:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -115,8 +121,14 @@ class Work:
         if plan is not None and manifest is not None:
             memory.learn(plan=plan, manifest=manifest, stored=len(manifest.chunks))
             return
-        memory.learn(plan=plan, step=Reason.FETCHING)
+        memory.learn(plan=plan, step=Reason.FETCHING)  # chunks that are stored already need not wait for a place
         self.wake(job.metadata.uid)
+        async with self.sources:
+            await self._split_source(job, memory, folder, plan)
+
+    async def _split_source(self, job: PdfJob, memory: JobMemory, folder: Path, plan: Plan | None) -> None:
+        """Fetch the source and split it; what is stored already stays."""
+        keys = self.keys(job)
         source = folder / "source.pdf"
         fetched = await fetch_source(
             job.spec.source, job.metadata.namespace, source, settings=self.settings, store=self.store
@@ -143,7 +155,8 @@ class Work:
         except ObjectNotFound:
             return None
         plan = Plan.model_validate_json(data)
-        if plan.run == run_of(job.metadata.uid) and plan.settings_sha256 == settings_hash(job.spec):
+        if plan.run == run_of(job.metadata.uid):
+            # Its settings are immutable; their hash differs all the same when a newer CRD has brought a new default.
             return plan
         await self.store.delete_prefix(keys.root, keep=keys.is_merged_result)
         return None
@@ -223,11 +236,12 @@ class Work:
         inputs = inputs_hash(chunk.status.result.sha256 if chunk.status.result else "" for chunk in chunks)
         out = folder / "merged"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
-        merged = await self.documents.merge(self._results(chunks, folder), out, job.spec.output.formats)
+        async with aclosing(self._results(chunks, folder)) as results:
+            merged = await self.documents.merge(results, out, job.spec.output.formats)
         files = [await self._store_merged(keys, file, inputs) for file in merged.files]
         memory.learn(merged=Merged(tuple(files), tuple(merged.missing)))
 
-    async def _results(self, chunks: list[PdfChunk], folder: Path) -> AsyncIterator[MergeInput]:
+    async def _results(self, chunks: list[PdfChunk], folder: Path) -> AsyncGenerator[MergeInput, None]:
         """Bring the chunk results to disk one after the other, the next while the present one is merged."""
         ahead: asyncio.Task[Path] | None = None
         try:
@@ -277,8 +291,10 @@ class Work:
             if not gone:
                 raise
             text = f"objects under {self.store.uri(keys.root)} could not be removed and may be left there: {error}"
-            event = build_event(job, "Warning", Reason.CLEANUP_ABANDONED, text, utc_now())
-            await self.cluster.create_event(job.metadata.namespace, event)
+            log.warning("objects left behind", job=job.metadata.name, error=text)
+            with contextlib.suppress(KubernetesError):  # a namespace that is being deleted takes no Event
+                event = build_event(job, "Warning", Reason.CLEANUP_ABANDONED, text, utc_now())
+                await self.cluster.create_event(job.metadata.namespace, event)
         memory.learn(cleaned=True)
 
 

@@ -221,7 +221,10 @@ class Cluster:
                 self._observe(method, perf_counter() - began)
         if response.status >= 400:
             raise _converted(response.status, str(response.reason), data, method, path)
-        answer: dict[str, Any] = json.loads(data)
+        try:
+            answer: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise UnavailableError(f"{method} {path}: the answer is cut off") from error
         return answer
 
 
