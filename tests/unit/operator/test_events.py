@@ -1,0 +1,82 @@
+"""Which changes of a PdfJob are told as Events, and which are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdfjob_api.conditions import JobCondition, Reason
+from pdfjob_api.errors import JobCode
+from pdfjob_api.meta import Condition
+from pdfjob_api.pdfjob import ChunkCounts, Chunking, PdfJobStatus, SourceStatus
+from pdfjob_operator.events import events_of
+from tests.support.builders import at, pdf_job
+
+
+def status(kind: JobCondition, value: str, reason: Reason | JobCode, message: str = "words") -> PdfJobStatus:
+    return PdfJobStatus(
+        conditions=[
+            Condition(type=kind.value, status=value, reason=reason.value, message=message, last_transition_time=at(0))
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason", "told"),
+    [
+        (JobCondition.ACCEPTED, "True", Reason.ACCEPTED, "Normal"),
+        (JobCondition.ACCEPTED, "False", Reason.INVALID_SPEC, "Warning"),
+        (JobCondition.SPLIT, "Unknown", Reason.FETCHING, "Normal"),
+        (JobCondition.SPLIT, "Unknown", Reason.STORAGE_UNREACHABLE, "Warning"),
+        (JobCondition.SPLIT, "Unknown", Reason.BUCKET_NOT_FOUND, "Warning"),
+        (JobCondition.SPLIT, "True", Reason.ALL_CHUNKS_STORED, "Normal"),
+        (JobCondition.SPLIT, "False", Reason.ENCRYPTED, "Warning"),
+        (JobCondition.REPAIRED, "True", Reason.PAGES_LOST, "Warning"),
+        (JobCondition.MERGED, "True", Reason.RESULT_STORED, "Normal"),
+        (JobCondition.MERGED, "False", Reason.MERGE_FAILED, "Warning"),
+        (JobCondition.FINISHED, "True", Reason.COMPLETED, "Normal"),
+        (JobCondition.FINISHED, "True", Reason.FAILED, "Warning"),
+    ],
+)
+def test_a_change_is_told_once_with_its_words(kind: JobCondition, value: str, reason: Reason, told: str) -> None:
+    new = status(kind, value, reason)
+    assert events_of(pdf_job(), PdfJobStatus(), new) == [(told, reason, "words")]
+    assert events_of(pdf_job(), new, new) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason"),
+    [
+        (JobCondition.SPLIT, "Unknown", Reason.WAITING),
+        (JobCondition.MERGED, "Unknown", Reason.MERGING),
+        (JobCondition.MERGED, "False", Reason.CHUNKS_FAILED),
+        (JobCondition.FINISHED, "False", Reason.ACTIVE),
+        (JobCondition.SUCCEEDED, "False", JobCode.INVALID_SOURCE),
+        (JobCondition.CHUNKS_SUCCEEDED, "True", Reason.ALL_CHUNKS_SUCCEEDED),
+    ],
+)
+def test_what_says_nothing_new_is_not_told(kind: JobCondition, value: str, reason: Reason | JobCode) -> None:
+    assert events_of(pdf_job(), PdfJobStatus(), status(kind, value, reason)) == []
+
+
+def test_a_new_reason_is_told_and_a_new_message_alone_is_not() -> None:
+    old = status(JobCondition.SPLIT, "Unknown", Reason.FETCHING)
+    assert events_of(pdf_job(), old, status(JobCondition.SPLIT, "Unknown", Reason.SPLITTING)) != []
+    assert events_of(pdf_job(), old, status(JobCondition.SPLIT, "Unknown", Reason.FETCHING, "other words")) == []
+
+
+@pytest.mark.parametrize(("pages", "told"), [(50, False), (51, True), (120, True)])
+def test_a_document_above_the_threshold_is_told_when_it_is_planned(pages: int, *, told: bool) -> None:
+    job = pdf_job(chunking=Chunking())
+    planned = status(JobCondition.SPLIT, "Unknown", Reason.WAITING).model_copy(
+        update={
+            "source": SourceStatus(sha256="a", size_bytes=1, pages=pages, file_name="novel.pdf"),
+            "chunks": ChunkCounts(total=-(-pages // 50)),
+        }
+    )
+    events = events_of(job, PdfJobStatus(), planned)
+    assert [reason for _, reason, _ in events] == ([Reason.LARGE_FILE_DETECTED] if told else [])
+    assert all(
+        message == "Large file detected. Processing asynchronously. Check job status for progress."
+        for _, _, message in events
+    )
+    assert events_of(job, planned, planned) == []
