@@ -242,13 +242,12 @@ def test_a_file_that_is_no_pdf_is_refused_without_a_cluster(tmp_path: Path, cont
 def _started(*arguments: str) -> subprocess.Popen[str]:
     environment = plugin_environment(KEYS)
     return subprocess.Popen(
-        [str(PLUGIN), *arguments],
+        # A test run in the background ignores Ctrl-C, and so would everything it starts.
+        ["env", "--default-signal=INT", str(PLUGIN), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        # A test run in the background ignores Ctrl-C, and so would everything it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
