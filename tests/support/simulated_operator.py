@@ -6,17 +6,17 @@ anything may happen between any two of them: an event, a fault, the death of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
+from pdfjob_api.conditions import JobCondition
 from pdfjob_api.contract import Progress
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus, ResultFile, ResultFormat, SourceStatus
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
 from pdfjob_operator.actions import (
     Action,
     AddFinalizer,
@@ -38,10 +38,7 @@ from pdfjob_operator.clock import to_wire
 from pdfjob_operator.decide import decide
 from pdfjob_operator.jobspec import Urls, build_job
 from pdfjob_operator.memory import JobMemory
-from pdfjob_operator.observation import EndFacts, Merged, Observation, Rules, WorkError, WorkKind, group_starts
-from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash
-from pdfjob_operator.planning import plan_ranges
-from pdfjob_operator.resources import build_chunk
+from pdfjob_operator.observation import EndFacts, Observation, Rules, WorkKind, group_starts
 from pdfjob_operator.settings import RunnerSettings
 from pdfjob_operator.status import is_true
 from pdfjob_operator.storage.kubernetes import (
@@ -52,44 +49,22 @@ from pdfjob_operator.storage.kubernetes import (
     UnavailableError,
 )
 
-from .world import KINDS, World
+from .api_server import KINDS
+from .simulated_work import SimulatedWork, Steps
 
 _URLS: Final = Urls(chunk="c", checkpoint="k", progress="p", result="r", previous_checkpoint=None)
 _RUNNER: Final = RunnerSettings(image="runner")
-Steps = Generator[None, int, None]
-"""Stands still before each step; what is sent in says which of several comes first."""
-
-
-class WorkFailedError(Exception):
-    """Background work failed; ``final`` says whether it is tried again."""
-
-    def __init__(self, *, final: bool) -> None:
-        super().__init__("the source is damaged" if final else "the storage does not answer")
-        self.final = final
 
 
 @dataclass(slots=True)
-class SimulatedOperator:
+class SimulatedOperator(SimulatedWork):
     """One operator process after the other, for one PdfJob."""
 
-    world: World
-    cache: Cache = field(default_factory=Cache)
-    memory: JobMemory = field(default_factory=JobMemory)
-    due: datetime | None = None
-    """When the work queue hands the PdfJob out; None = nobody has asked for it."""
-    failing: str = ""
-    """What the next call to the API server does: "before" it has an effect, or "after" it, it fails; "" = works."""
     reads_fail: bool = False
     """Whether the next read of an end fails."""
-    work_fails: WorkFailedError | None = None
-    """How the next step of background work fails."""
-    damage_at: int | None = None
-    """Step of a split at which the source turns out to be damaged for good."""
     decisions: int = 0
     _reconcile: Steps | None = None
-    _work: Steps | None = None
     _failures: int = 0
-    _work_steps: int = 0
     _status_written: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -110,11 +85,6 @@ class SimulatedOperator:
         self.due = self._status_written = self._reconcile = self._work = None
         self._failures, self.failing, self.reads_fail, self.work_fails = 0, "", False, None
         self.start()
-
-    def wake(self, seconds: float = 0.02) -> None:
-        """Put the PdfJob on the work queue."""
-        due = self.world.now + timedelta(seconds=seconds)
-        self.due = due if self.due is None else min(self.due, due)
 
     def deliver(self, plural: str, number: int, *, keep: bool = False) -> None:
         """Take in one of the events that have not arrived yet; ``keep`` lets it come again."""
@@ -248,9 +218,9 @@ class SimulatedOperator:
             case StartWork():
                 if action.kind is WorkKind.CLEAN:
                     self._ensure_nothing_runs()
-                self._start_work(job, action.kind)
+                self.start_work(job, action.kind)
             case StopWork():
-                self._end_work()
+                self.end_work()
             case DeleteChunks():
                 self._delete_chunks(job)
             case RestoreChunk():
@@ -266,18 +236,11 @@ class SimulatedOperator:
             case CreateJob():
                 self._create_job(job, action)
             case DeleteJob():
-                self._call(lambda: self.world.delete("jobs", action.uid))
+                self.world.writes.append(("delete", "jobs"))
+                self.call(lambda: self.world.delete("jobs", action.uid))
                 self.cache.forget("jobs", self.world.uid, action.uid)
             case DeletePod():
-                self._call(lambda: self.world.delete("pods", action.uid))
-
-    def _call(self, call: Callable[[], object]) -> None:
-        """Call the API server, which may not answer: before it has done anything, or after."""
-        fault, self.failing = self.failing, ""
-        if fault != "before":
-            call()
-        if fault:
-            raise UnavailableError(f"no answer ({fault})")
+                self.call(lambda: self.world.delete("pods", action.uid))
 
     def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata
@@ -298,7 +261,7 @@ class SimulatedOperator:
         """Write, and take in what the API server answers; after a conflict read the object anew."""
         answers: list[dict[str, object]] = []
         try:
-            self._call(lambda: answers.append(call()))
+            self.call(lambda: answers.append(call()))
         except ConflictError:
             found = self.world.find(plural, name)
             if found is not None:
@@ -318,23 +281,14 @@ class SimulatedOperator:
             for uid in list(self.world.objects["pdfchunks"]):
                 self.world.delete("pdfchunks", uid)
 
-        self._call(delete)
+        self.call(delete)
         for chunk in self.cache.chunks(job.metadata.uid).values():
             self.cache.forget("pdfchunks", job.metadata.uid, chunk.metadata.uid)
 
     def _restore(self, job: PdfJob, index: int) -> None:
         manifest = self.memory.facts.manifest
         if manifest is not None:
-            self._create_chunk(job, manifest.chunks[index])
-
-    def _create_chunk(self, job: PdfJob, stored: StoredChunk) -> None:
-        pages = plan_ranges(self.world.pages, job.spec.chunking)[stored.index]
-        body = build_chunk(job, pages, stored, f"s3://bucket/c{stored.index}.pdf")
-        try:
-            self._call(lambda: self.world.create("pdfchunks", body))
-        except AlreadyExistsError:
-            assert self.world.find("pdfchunks", body["metadata"]["name"])
-        self.cache.apply("pdfchunks", self.world.get("pdfchunks", body["metadata"]["name"]))
+            self.create_chunk(job, manifest.chunks[index])
 
     def _read_end(self, action: ReadEnd) -> None:
         if self.reads_fail:
@@ -363,7 +317,7 @@ class SimulatedOperator:
         body = build_job(job, action.chunk, action.start, _URLS, _RUNNER)
         body.pop("spec")
         try:
-            self._call(lambda: self.world.create("jobs", body))
+            self.call(lambda: self.world.create("jobs", body))
         except UnavailableError:
             self.world.made.discard((action.chunk.metadata.uid, body["metadata"]["name"]))  # nobody told it
             raise
@@ -373,109 +327,3 @@ class SimulatedOperator:
         if raw["metadata"]["ownerReferences"][0]["uid"] != action.chunk.metadata.uid:
             raise AlreadyExistsError(body["metadata"]["name"])
         self.cache.apply("jobs", raw)
-
-    # Background work, as `work` does it.
-
-    def work_step(self) -> None:
-        """Do the next step of the background work under way."""
-        assert self._work is not None
-        kind = self.memory.facts.working
-        assert kind is not None
-        try:
-            self._fail_work(kind)
-            next(self._work)
-        except StopIteration:
-            self.memory.work_succeeded(kind)
-            self._end_work()
-        except (WorkFailedError, KubernetesError) as error:
-            final = isinstance(error, WorkFailedError) and error.final and kind is not WorkKind.CLEAN
-            retry_at = None if final else self.memory.retry_at(kind, self.world.now, first=10, most=300)
-            reason = Reason.INVALID_FORMAT if final else Reason.STORAGE_UNREACHABLE
-            self.memory.work_failed(kind, WorkError(reason, str(error), retry_at))
-            self._end_work()
-
-    def _fail_work(self, kind: WorkKind) -> None:
-        self._work_steps += 1
-        if kind is WorkKind.SPLIT and self._work_steps == self.damage_at:
-            raise WorkFailedError(final=True)
-        if self.work_fails is not None:
-            fault, self.work_fails = self.work_fails, None
-            raise fault
-
-    def _start_work(self, job: PdfJob, kind: WorkKind) -> None:
-        if self._work is not None:
-            return
-        if kind is WorkKind.MERGE:
-            phases = {chunk.status.phase for chunk in self.cache.chunks(self.world.uid).values()}
-            self.world.must(phases == {ChunkPhase.SUCCEEDED}, f"the merge begins while chunks are {phases}")
-        self.memory.learn(working=kind)
-        self._work_steps = 0
-        works = {WorkKind.SPLIT: self._split, WorkKind.MERGE: self._merge, WorkKind.CLEAN: self._clean}
-        self._work = works[kind](job)
-
-    def _end_work(self) -> None:
-        self._work = None
-        self.memory.learn(working=None)
-        self.wake()
-
-    def _split(self, job: PdfJob) -> Steps:
-        storage, learn = self.world.storage, self.memory.learn
-        if storage.plan is not None and storage.manifest is not None:
-            learn(plan=storage.plan, manifest=storage.manifest, stored=len(storage.manifest.chunks))
-            return
-        learn(plan=storage.plan, step=Reason.FETCHING)
-        self.wake()
-        yield
-        learn(step=Reason.SPLITTING)
-        self.wake()
-        yield
-        if storage.plan is None:
-            storage.plan = self._plan(job)
-        learn(plan=storage.plan)
-        self.wake()
-        stored = {index: _stored(index) for index in self.cache.chunks(job.metadata.uid)}
-        learn(stored=len(stored))
-        for pages in plan_ranges(self.world.pages, job.spec.chunking):
-            if pages.index not in stored:
-                yield
-                self._create_chunk(job, _stored(pages.index))
-                stored[pages.index] = _stored(pages.index)
-                learn(stored=len(stored))
-                self.wake()
-        yield
-        storage.manifest = Manifest(run=job.metadata.uid[:8], chunks=[stored[index] for index in sorted(stored)])
-        learn(manifest=storage.manifest)
-
-    def _plan(self, job: PdfJob) -> Plan:
-        chunking = job.spec.chunking
-        return Plan(
-            run=job.metadata.uid[:8],
-            source=SourceStatus(sha256="s", size_bytes=1, pages=self.world.pages, file_name="novel.pdf"),
-            settings_sha256=settings_hash(job.spec),
-            pages_per_chunk=chunking.pages_per_chunk,
-            threshold_pages=chunking.threshold_pages,
-            overlap_pages=chunking.overlap_pages,
-        )
-
-    def _merge(self, job: PdfJob) -> Steps:
-        chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
-        inputs = tuple(chunk.status.result.sha256 for chunk in chunks if chunk.status.result is not None)
-        if len(inputs) != self.world.pages // self.world.pages_per_chunk:
-            raise ConflictError("a PdfChunk was deleted")
-        yield
-        earlier = self.world.storage.merged
-        self.world.must(earlier in {None, inputs}, "a second merge gives another result")
-        self.world.storage.merged = inputs
-        yield
-        file = ResultFile(format=ResultFormat.TXT, uri="s3://bucket/result.txt", bytes=9, sha256="m")
-        self.memory.learn(merged=Merged((file,), ()))
-
-    def _clean(self, job: PdfJob) -> Steps:
-        self.world.check_nothing_left()
-        yield
-        self.world.storage.cleaned = True
-        self.memory.learn(cleaned=True)
-
-
-def _stored(index: int) -> StoredChunk:
-    return StoredChunk(index=index, size_bytes=1, sha256=f"{index}")

@@ -7,31 +7,30 @@ the write that would break it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
+
+from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition
 from pdfjob_api.errors import ChunkCode, ExitCode
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START, RUNNER_CONTAINER
-from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome, PdfChunk
+from pdfjob_api.pdfchunk import Outcome, PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.clock import to_wire
 from pdfjob_operator.decide_chunk import MAX_UNCOUNTED, TERMINAL
-from pdfjob_operator.plan import Manifest, Plan
 from pdfjob_operator.status import is_true
-from pdfjob_operator.storage.kubernetes import AlreadyExistsError, ConflictError, NotFoundError
 from pdfjob_operator.views import JobView, PodView, job_view, pod_view
 
-Raw = dict[str, Any]
+from .api_server import ApiServer, Raw
+from .simulated_storage import Storage
+
 Move = Callable[[], None]
 
-KINDS: Final = ("pdfjobs", "pdfchunks", "jobs", "pods")
 NAMESPACE: Final = "books"
-GRACE: Final = timedelta(seconds=30)
 STUCK: Final = 600
 _STEPS: Final = {
     ChunkPhase.PENDING: {*ChunkPhase} - {ChunkPhase.PENDING},
@@ -51,44 +50,15 @@ class RunnerState:
     """Its node is gone: it never ends and is never removed."""
 
 
-@dataclass(slots=True)
-class Storage:
-    """The objects of the job on S3."""
-
-    plan: Plan | None = None
-    manifest: Manifest | None = None
-    saved: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Pages in the checkpoint of each chunk and start."""
-    results: dict[tuple[int, int], bool] = field(default_factory=dict)
-    """Result objects by chunk and start: whether they are right."""
-    merged: tuple[str, ...] | None = None
-    cleaned: bool = False
-
-    def newest_checkpoint(self, index: int) -> int:
-        """Return the pages in the checkpoint of the last start that saved one."""
-        starts = [start for chunk, start in self.saved if chunk == index]
-        return self.saved[index, max(starts)] if starts else 0
-
-    def result(self, index: int, start: int) -> ChunkResultStatus | None:
-        """Return what reading the result of a start back gives, None when there is none or it is wrong."""
-        if not self.results.get((index, start)):
-            return None
-        return ChunkResultStatus(uri=f"s3://bucket/c{index}-a{start}", sha256=f"c{index}", bytes=10, sentences=3)
-
-
-class World:
+class World(ApiServer):
     """One PdfJob, everything that is made for it, and the rules that must hold."""
 
     def __init__(
         self, *, chunks: int, pages_per_chunk: int = 2, max_retries: int = 1, parallelism: int = 2, retain: bool = False
     ) -> None:
-        self.now = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
+        super().__init__(datetime(2026, 11, 22, 5, 0, tzinfo=UTC))
         self.pages, self.pages_per_chunk = chunks * pages_per_chunk, pages_per_chunk
         self.max_retries, self.most_parallel = max_retries, parallelism
-        self.objects: dict[str, dict[str, Raw]] = {plural: {} for plural in KINDS}
-        self.events: dict[str, list[tuple[str, Raw]]] = {plural: [] for plural in KINDS}
-        self.writes: list[tuple[str, str]] = []
-        """Verb and kind of every write by the operator."""
         self.made: set[tuple[str, str]] = set()
         """Jobs that the present operator process has made, by UID of the PdfChunk and name."""
         self.storage = Storage()
@@ -96,8 +66,6 @@ class World:
         """Whether the registry lacks the runner's image at present."""
         self.violation: str | None = None
         """The first rule that was broken."""
-        self.version = 1000
-        self._numbers = 0
         self._runners: dict[str, RunnerState] = {}
         self._with_pod: set[str] = set()
         self._idle: dict[str, int] = {}
@@ -120,71 +88,6 @@ class World:
             },
         )
         self.uid: str = raw["metadata"]["uid"]
-
-    # The API server.
-
-    def create(self, plural: str, body: Raw) -> Raw:
-        """Create an object for the operator."""
-        self.writes.append(("create", plural))
-        if self.find(plural, body["metadata"]["name"]) is not None:
-            raise AlreadyExistsError(f"{plural} {body['metadata']['name']}")
-        if plural == "jobs":
-            self._check_new_job(body)
-        return self._new(plural, body)
-
-    def get(self, plural: str, name: str) -> Raw:
-        """Read an object."""
-        raw = self.find(plural, name)
-        if raw is None:
-            raise NotFoundError(f"{plural} {name}")
-        return raw
-
-    def find(self, plural: str, name: str) -> Raw | None:
-        """Return an object by its name, None when it is not there."""
-        return next((raw for raw in self.objects[plural].values() if raw["metadata"]["name"] == name), None)
-
-    def replace_status(self, plural: str, name: str, version: str, status: Raw) -> Raw:
-        """Replace the status of an object that is at this version."""
-        self.writes.append(("status", plural))
-        raw = self.get(plural, name)
-        if raw["metadata"]["resourceVersion"] != version:
-            raise ConflictError(f"{plural} {name}")
-        if plural == "pdfchunks":
-            self._check_chunk(PdfChunk.model_validate(raw), PdfChunk.model_validate({**raw, "status": status}))
-        else:
-            self._check_job(PdfJob.model_validate(raw), PdfJob.model_validate({**raw, "status": status}))
-        return self._change(plural, raw, lambda new: new.update(status=copy.deepcopy(status)))
-
-    def set_finalizers(self, name: str, version: str, names: list[str]) -> Raw:
-        """Replace the finalizers of the PdfJob."""
-        self.writes.append(("finalizers", "pdfjobs"))
-        raw = self.get("pdfjobs", name)
-        if raw["metadata"]["resourceVersion"] != version:
-            raise ConflictError(name)
-        if FINALIZER not in names:
-            self.check_nothing_left()
-            keep = raw["spec"]["deletionPolicy"] == "Retain"
-            self.must(keep or self.storage.cleaned, "the PdfJob goes before its objects do")
-        raw = self._change("pdfjobs", raw, lambda new: new["metadata"].update(finalizers=names))
-        if "deletionTimestamp" in raw["metadata"] and not names:
-            self._remove("pdfjobs", raw)
-        return raw
-
-    def delete(self, plural: str, uid: str) -> None:
-        """Delete an object as the API server does: Jobs and PdfChunks at once, pods after their grace."""
-        raw = self.objects[plural].get(uid)
-        if raw is None:
-            return
-        stays = plural == "pods" or (plural == "pdfjobs" and raw["metadata"].get("finalizers"))
-        if not stays:
-            self._remove(plural, raw)
-        elif "deletionTimestamp" not in raw["metadata"]:
-            until = to_wire(self.now + (GRACE if plural == "pods" else timedelta()))
-            self._change(plural, raw, lambda new: new["metadata"].update(deletionTimestamp=until))
-
-    def listing(self, plural: str) -> tuple[list[Raw], int]:
-        """Return all objects of a kind, and the version at which they were read."""
-        return list(self.objects[plural].values()), self.version
 
     # What runs.
 
@@ -382,7 +285,8 @@ class World:
         self.must(not self.objects["jobs"], "a Job is left")
         self.must(not [pod for pod in self.pods() if self.live(pod)], "a pod is left that may run")
 
-    def _check_new_job(self, body: Raw) -> None:
+    @override
+    def before_job(self, body: Raw) -> None:
         labels, name = body["metadata"]["labels"], body["metadata"]["name"]
         index, start = int(labels[LABEL_CHUNK]), int(labels[LABEL_START])
         owner = self.objects["pdfchunks"].get(body["metadata"]["ownerReferences"][0]["uid"])
@@ -410,6 +314,13 @@ class World:
         busy -= {index}
         self.must(len(busy) < self.most_parallel, f"{name} is made while {busy} are in flight")
 
+    @override
+    def before_finalizers(self, job: Raw, names: list[str]) -> None:
+        if FINALIZER not in names:
+            self.check_nothing_left()
+            keep = job["spec"]["deletionPolicy"] == "Retain"
+            self.must(keep or self.storage.cleaned, "the PdfJob goes before its objects do")
+
     def _over(self, job: JobView) -> bool:
         pods = [
             pod_view(raw)
@@ -418,7 +329,8 @@ class World:
         ]
         return (bool(pods) or job.meta.uid in self._with_pod) and not any(self.live(pod) for pod in pods)
 
-    def _check_chunk(self, old: PdfChunk, new: PdfChunk) -> None:
+    @override
+    def before_chunk_status(self, old: PdfChunk, new: PdfChunk) -> None:
         name, before, after = new.metadata.name, old.status, new.status
         self.must(before.phase not in TERMINAL, f"{name} leaves {before.phase}")
         self.must(after.phase in _STEPS[before.phase], f"{name} goes from {before.phase} to {after.phase}")
@@ -443,7 +355,8 @@ class World:
                 not (taken and last.counted) or full or broken, f"{name}: start {last.start} was lost and counted"
             )
 
-    def _check_job(self, old: PdfJob, new: PdfJob) -> None:
+    @override
+    def before_job_status(self, old: PdfJob, new: PdfJob) -> None:
         self.must(not is_true(old, JobCondition.FINISHED), "the status of a finished PdfJob changes")
         before, after = old.status, new.status
         self.must(after.progress_percent >= before.progress_percent, "the progress goes down")
@@ -461,32 +374,3 @@ class World:
             phases = {raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()}
             self.must(ChunkPhase.FAILED not in phases, "a PdfJob succeeds although a chunk failed")
             self.must(after.progress_percent == 100, "the end is not 100 %")
-
-    def _new(self, plural: str, body: Raw) -> Raw:
-        self._numbers += 1
-        raw = copy.deepcopy(body)
-        raw["metadata"] |= {
-            "uid": f"{self._numbers:08d}-{plural}",
-            "creationTimestamp": to_wire(self.now),
-            "generation": 1,
-        }
-        return self._write(plural, raw, "ADDED")
-
-    def _change(self, plural: str, raw: Raw, change: Callable[[Raw], None]) -> Raw:
-        new = copy.deepcopy(raw)
-        change(new)
-        return self._write(plural, new, "MODIFIED")
-
-    def _write(self, plural: str, raw: Raw, kind: str) -> Raw:
-        self.version += 1
-        raw["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[plural][raw["metadata"]["uid"]] = raw
-        self.events[plural].append((kind, raw))
-        return raw
-
-    def _remove(self, plural: str, raw: Raw) -> None:
-        gone = copy.deepcopy(raw)
-        self.version += 1
-        gone["metadata"]["resourceVersion"] = str(self.version)
-        del self.objects[plural][raw["metadata"]["uid"]]
-        self.events[plural].append(("DELETED", gone))
