@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -206,3 +207,16 @@ def test_nonsense_as_last_words_harms_nobody(words: str) -> None:
 
 def test_without_words_the_tables_message_is_told() -> None:
     assert ended(raw_job(), raw_pod(terminated(66))).message == "No extractable text in PDF chunk"
+
+
+@pytest.mark.parametrize("reported", ["s", None])
+def test_a_result_that_the_runner_reported_or_kept_silent_about_is_taken(reported: str | None) -> None:
+    words = json.dumps({"resultSha256": reported})
+    pod = raw_pod(terminated(0, message=words), phase="Succeeded")
+    assert ended(raw_job(), pod, EndFacts(RESULT, None, 2)).outcome is Outcome.SUCCEEDED
+
+
+def test_a_result_that_is_not_the_one_reported_is_a_storage_error() -> None:
+    pod = raw_pod(terminated(0, message='{"resultSha256":"another"}'), phase="Succeeded")
+    verdict = ended(raw_job(), pod, EndFacts(RESULT, None, 2))
+    assert (verdict.code, verdict.counted, verdict.final) == (ChunkCode.STORAGE_ERROR, True, False)
