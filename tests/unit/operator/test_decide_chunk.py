@@ -327,3 +327,10 @@ def test_starts_are_put_together_by_their_labels() -> None:
     assert starts[7] == (Start(3, None, ()),)
     assert starts[1][1].job is not None
     assert len(starts[1][1].pods) == 1
+
+
+def test_a_job_whose_end_was_recorded_before_a_crash_is_deleted_after_it() -> None:
+    chunk = pdf_chunk(0, phase=ChunkPhase.RETRY_SCHEDULED, starts=1, history=[record(1)], next_retry_time=at(9))
+    decision = decided(chunk, *FAILED_70)
+    assert decision.actions == (DeleteJob("novel-c00000-a1", "job-0-1"),)
+    assert decision.requeue_seconds == 9
