@@ -98,7 +98,7 @@ def test_operator_killed_while_splitting(place: str, product: None, storage: Sto
 
 def test_operator_killed_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
     job = submit_slow(place, "run", small, pages=4, seconds_per_page=0.9)
-    wait_until(lambda: {"Succeeded", "Running"} <= set(phases(job)), "some chunks are done and others run")
+    wait_until(lambda: "Succeeded" in phases(job) and "Running" in phases(job)[4:], "some are done, the next ones run")
     kill_operator()
     assert {"Succeeded", "Running"} <= set(phases(job)), "the kill came too late"
     job.succeed()
@@ -130,7 +130,7 @@ def test_operator_killed_after_every_chunk(place: str, product: None, storage: S
 
 def test_storage_restarted_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
     job = submit_slow(place, "storage", small, pages=8, seconds_per_page=0.6)
-    wait_until(lambda: phases(job).count("Running") == 4, "all chunks run")
+    wait_until(lambda: "Running" in phases(job), "chunks run")
     kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=s3", "--grace-period=0", "--force")
     kubectl("rollout", "status", "deployment/pdfjob-s3", "-n", SYSTEM, "--timeout=90s")
     job.succeed()
