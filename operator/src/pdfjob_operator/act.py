@@ -203,7 +203,11 @@ class Actor:
 
     async def _write_chunk(self, job: PdfJob, memory: JobMemory, action: WriteChunk) -> None:
         meta, status = action.chunk.metadata, action.status
-        raw = await self._replace_status(PDFCHUNKS, meta.namespace, meta.name, meta.resource_version, status.wire())
+        try:
+            raw = await self._replace_status(PDFCHUNKS, meta.namespace, meta.name, meta.resource_version, status.wire())
+        except NotFoundError:  # a ghost: its DELETED event was lost, and the next decision makes it again
+            self.cache.forget(PDFCHUNKS.plural, job.metadata.uid, meta.uid)
+            raise
         self.cache.apply(PDFCHUNKS.plural, raw)
         log.info(
             "chunk",
