@@ -165,8 +165,10 @@ class Reconciler:
         if wait > 0:
             self.queue.add(job.metadata.uid, wait)
             return
-        memory.status_written = now
-        await self.actor.write_status(current, status)
+        try:
+            await self.actor.write_status(current, status)
+        finally:  # counted from its end: a slow answer does not bring the next write closer
+            memory.status_written = asyncio.get_running_loop().time()
 
     async def _forget(self, uid: str) -> None:
         memory = self.memories.pop(uid, None)
