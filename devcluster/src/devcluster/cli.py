@@ -117,7 +117,8 @@ def install(
     if cluster is Kind.LOCAL:  # one small node
         settings = ["maxConcurrentChunks=4", "s3.embedded.persistence.size=5Gi", *settings]
     chart = find_repository(Path.cwd()) / "charts" / "pdfjob"
-    product.install(_environment(cluster), chart, built, settings)
+    with exclusive(Paths.from_environment(), "install", _WAITING):
+        product.install(_environment(cluster), chart, built, settings)
 
 
 @app.command()

@@ -44,6 +44,9 @@ def install(environment: Mapping[str, str], chart: Path, images: Mapping[str, st
             command += ["--set", f"{value}.repository={repository}", "--set-string", f"{value}.tag={tag}"]
     for setting in settings:
         command += ["--set", setting]
+    # A helm that was killed half way leaves a mark that makes every later one refuse.
+    pending = f"owner=helm,name={RELEASE},status in (pending-install,pending-upgrade,pending-rollback)"
+    _run(environment, ["kubectl", "delete", "secret", "-n", NAMESPACE, "-l", pending], quiet=True)
     with step("helm upgrade --install: operator, S3, CRDs"):
         _run(environment, command)
 
