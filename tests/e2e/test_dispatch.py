@@ -86,6 +86,9 @@ def test_a_quota_on_jobs_neither_stops_a_job_for_good_nor_holds_up_others(
     kubectl("create", "quota", "jobs", "--hard=count/jobs.batch=0", "-n", namespace)
     job = submit_chunks(namespace, "tight", source, 0, priority=9)
     wait_until(lambda: job.condition("Split").get("status") == "True", "it is split and wants to start chunks")
+    wait_until(
+        lambda: "exceeded quota" in job.condition("ChunksSucceeded").get("message", ""), "it says what it waits for"
+    )
     with fresh_namespace() as elsewhere:
         storage.put(f"pdfjob/inbox/{elsewhere}/book.pdf", pdfs.text_pdf(CHUNKS))
         other = submit_chunks(elsewhere, "other", {"s3": {"key": f"pdfjob/inbox/{elsewhere}/book.pdf"}}, 0, priority=8)

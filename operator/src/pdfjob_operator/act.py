@@ -52,6 +52,7 @@ from .storage.kubernetes import (
     AlreadyExistsError,
     Cluster,
     ConflictError,
+    ForbiddenError,
     InvalidError,
     Kind,
     KubernetesError,
@@ -236,11 +237,15 @@ class Actor:
         except InvalidError as error:
             memory.learn(invalid=f"the API server refuses the Job of a chunk, correct spec.runner: {error}"[:1024])
             return
+        except ForbiddenError as error:
+            memory.learn(refused=str(error)[:500])
+            raise
         except AlreadyExistsError:
             raw = await self.cluster.get(JOBS, namespace, body["metadata"]["name"])
             owners = {owner["uid"] for owner in raw["metadata"].get("ownerReferences") or []}
             if chunk.metadata.uid not in owners:
                 raise
+        memory.learn(refused=None)
         self.cache.apply(JOBS.plural, raw)
 
     async def _live_pods(self, job: PdfJob, selector: str) -> bool:

@@ -86,6 +86,8 @@ class Facts:
     """Whether the job's objects are gone from S3, or given up."""
     invalid: str | None = None
     """Why the API server refuses the child Jobs of this spec."""
+    refused: str | None = None
+    """Why the API server took no child Job the last time: a quota, an admission rule; tried again."""
     ends: Mapping[tuple[str, int], EndFacts] = field(default_factory=dict)
     """By UID of the PdfChunk and number of the start."""
     progress: Mapping[tuple[str, int], Progress] = field(default_factory=dict)

@@ -202,6 +202,8 @@ def _set_chunk_stages(
     if counts is None or facts.manifest is None or not settled(counts):
         reason = Reason.PROCESSING if counts is not None else Reason.WAITING
         text = "not every chunk has its result yet" + _without_pods(obs, now)
+        if obs.facts.refused is not None:
+            text += f"; the API server refuses Jobs, tried again: {obs.facts.refused}"
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", reason, text)
         conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING, "chunks are merged when all have succeeded")
         return None
