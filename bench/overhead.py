@@ -126,9 +126,8 @@ class _Template:
         self._chunks = [PdfChunk.model_validate(chunk) for chunk in job.chunks()]
         self._storage = storage
         endpoint = storage.client.meta.endpoint_url
-        credentials = storage.client._request_signer._credentials  # noqa: SLF001 - boto3 has no other way to them
-        os.environ["AWS_ACCESS_KEY_ID"] = credentials.access_key
-        os.environ["AWS_SECRET_ACCESS_KEY"] = credentials.secret_key
+        os.environ["AWS_ACCESS_KEY_ID"] = storage.access_key
+        os.environ["AWS_SECRET_ACCESS_KEY"] = storage.secret_key
         self._store = ObjectStore(S3Settings(endpoint=endpoint, bucket=storage.bucket))
         self._runner = RunnerSettings(image=images()["runner"])
 

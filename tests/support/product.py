@@ -76,21 +76,24 @@ class Storage:
 
     client: Any
     bucket: str
+    access_key: str
+    secret_key: str
 
     @classmethod
     def connect(cls) -> Storage:
         """Read address and credentials from the cluster, with the administrator's rights."""
         secret = kubectl_json("get", "secret", "pdfjob-s3", "-n", SYSTEM)["data"]
         service = kubectl_json("get", "service", "pdfjob-s3", "-n", SYSTEM)["spec"]
+        access_key, secret_key = (base64.b64decode(secret[name]).decode() for name in ("accessKey", "secretKey"))
         client = boto3.client(
             "s3",
             endpoint_url=f"http://{service['clusterIP']}:{service['ports'][0]['port']}",
             region_name="us-east-1",
-            aws_access_key_id=base64.b64decode(secret["accessKey"]).decode(),
-            aws_secret_access_key=base64.b64decode(secret["secretKey"]).decode(),
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
             config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
         )
-        return cls(client, "pdfjob")
+        return cls(client, "pdfjob", access_key, secret_key)
 
     def upload(self, namespace: str, path: Path, name: str | None = None) -> str:
         """Put a file into the namespace's inbox; return its key."""
