@@ -12,9 +12,12 @@ class JobPhase(StrEnum):
     PENDING = "Pending"
     SPLITTING = "Splitting"
     RUNNING = "Running"
+    SUSPENDED = "Suspended"
     MERGING = "Merging"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    STOPPED = "Stopped"
+    CANCELLED = "Cancelled"
 
 
 class ChunkPhase(StrEnum):
@@ -41,6 +44,10 @@ class JobCondition(StrEnum):
     """Every chunk has its verified result."""
     MERGED = "Merged"
     """The merged result is stored."""
+    SUSPENDED = "Suspended"
+    """Nothing of the job runs, since the user paused it."""
+    DEGRADED = "Degraded"
+    """Something outside the document holds the job up; it waits and goes on by itself."""
     FINISHED = "Finished"
     """True at every end, for ``kubectl wait``."""
     SUCCEEDED = "Succeeded"
@@ -111,7 +118,36 @@ class Reason(StrEnum):
     FAILED = "Failed"
     """Finished=True after a failure."""
 
+    DRAINING = "Draining"
+    """Suspended=False: the runners finish the page in hand and save."""
+    SUSPENDED = "Suspended"
+    """Suspended=True."""
+    RESUMED = "Resumed"
+    """Suspended=False after a pause."""
+    STOPPED = "Stopped"
+    """Finished=True: the user stopped the job for good."""
+    CANCELLED = "Cancelled"
+    """Finished=True: the user cancelled the job."""
+    DISPATCHING = "Dispatching"
+    """Degraded=False: chunks start as there is room."""
+    NO_POD = "NoPod"
+    """Jobs of chunks get no pod: a quota, Pod Security, a service account that is missing."""
+    UNSCHEDULABLE = "Unschedulable"
+    """No node takes a pod."""
+    IMAGE_PULL = "ImagePull"
+    """The image of a pod cannot be pulled (yet)."""
+    QUEUED = "Queued"
+    """A queueing system (Kueue) holds the Job back."""
+
+    # Conditions of a PdfChunk.
+    STARTING = "Starting"
+    """A pod is on its node and its container has not started."""
+
     # Events only.
+    RETRY_REQUESTED = "RetryRequested"
+    """A manual retry was carried out, or refused; the message answers it."""
+    PARALLELISM_CHANGED = "ParallelismChanged"
+    """Chunks in flight were lowered or raised again because of a rate limit."""
     LARGE_FILE_DETECTED = "LargeFileDetected"
     """The document has more pages than the threshold."""
     CHUNK_RETRY = "ChunkRetry"
@@ -124,6 +160,13 @@ class Reason(StrEnum):
     """Storage was gone while the job was deleted; objects may be left there."""
     SOFT_TIMEOUT = "SoftTimeout"
     """A start reached its soft limit and saved what it had."""
+
+
+class ChunkCondition(StrEnum):
+    """Condition types of a PdfChunk."""
+
+    WAITING = "Waiting"
+    """True while the chunk's Job exists and its container does not run; the reason says what it waits for."""
 
 
 UNDER_WAY: Final = frozenset(

@@ -114,8 +114,8 @@ CHUNK_CODES: Final = MappingProxyType(
         ),
         ChunkCode.AUTH_ERROR: CodeRule(
             "The language service refused the key",
-            retryable=False,
-            counted=True,
+            retryable=True,
+            counted=False,
             advice="check the Secret that holds the API key",
         ),
         ChunkCode.OUT_OF_MEMORY: CodeRule(
@@ -126,8 +126,8 @@ CHUNK_CODES: Final = MappingProxyType(
         ),
         ChunkCode.IMAGE_ERROR: CodeRule(
             "The runner image cannot be pulled",
-            retryable=False,
-            counted=True,
+            retryable=True,
+            counted=False,
             advice="check the image name, the registry and spec.runner.imagePullSecrets",
         ),
         ChunkCode.STORAGE_ERROR: CodeRule(
@@ -154,7 +154,10 @@ JOB_CODES: Final = MappingProxyType(
             advice="see why: kubectl get pdfchunks -l pdfjob.dev/job=NAME, then kubectl describe pdfchunk",
         ),
         JobCode.TASK_TIMEOUT: CodeRule(
-            "Task exceeded time limit", retryable=False, counted=False, advice="raise the limit of the job"
+            "Task exceeded time limit",
+            retryable=False,
+            counted=False,
+            advice="finished chunks are kept: raise spec.limits.jobTimeoutSeconds, then kubectl pdfjob retry NAME",
         ),
         JobCode.PROCESSING_ERROR: CodeRule(
             "General processing error",

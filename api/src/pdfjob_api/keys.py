@@ -12,6 +12,11 @@ def inbox_prefix(prefix: str, namespace: str) -> str:
     return f"{prefix}/inbox/{namespace}/"
 
 
+def history_prefix(prefix: str, namespace: str) -> str:
+    """Folder of the records of finished jobs of a namespace: ``NAME/RUN/job.json`` and ``NAME/RUN/errors/``."""
+    return f"{prefix}/history/{namespace}/"
+
+
 @dataclass(frozen=True, slots=True)
 class JobKeys:
     """Keys of one PdfJob."""
@@ -59,6 +64,20 @@ class JobKeys:
     def result(self, fmt: str) -> str:
         """Key of the merged result in a format (``jsonl``, ``txt``, ``csv``)."""
         return f"{self.root}result.{fmt}"
+
+    @property
+    def history(self) -> str:
+        """Folder of this run's record; it outlives the job."""
+        return f"{history_prefix(self.prefix, self.namespace)}{self.name}/{run_of(self.uid)}/"
+
+    @property
+    def history_record(self) -> str:
+        """Key of the record of the job, written when it ends."""
+        return f"{self.history}job.json"
+
+    def error(self, index: int, start: int) -> str:
+        """Key of the record of a start that failed."""
+        return f"{self.history}errors/c{index:05d}-a{start}.json"
 
     def is_merged_result(self, key: str) -> bool:
         """Whether a key is a merged result, which deletion of the job keeps."""

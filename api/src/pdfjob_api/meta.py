@@ -41,6 +41,20 @@ class ObjectMeta(Model):
     owner_references: list[OwnerReference] = Field(default_factory=list)
 
 
+class ManagedFields(Model):
+    """Which client set which fields, as the API server keeps it."""
+
+    manager: str = ""
+    time: str = ""
+    fields_v1: dict[str, Any] = Field(default_factory=dict, alias="fieldsV1")
+
+
+class JobMeta(ObjectMeta):
+    """Metadata of a PdfJob; who set a field is looked up in it."""
+
+    managed_fields: list[ManagedFields] = Field(default_factory=list)
+
+
 class Condition(Model):
     """An observation, as the Kubernetes API conventions define it."""
 

@@ -25,6 +25,14 @@ MANAGED_BY: Final = "pdfjob"
 ANNOTATION_FILE_NAME: Final = f"{GROUP}/file-name"
 """Set by ``kubectl pdfjob submit``: the name of the file on the user's disk, shown in ``status.source``."""
 
+ANNOTATION_REQUESTED_BY: Final = f"{GROUP}/shutdown-requested-by"
+"""Set by ``kubectl pdfjob stop`` and ``cancel``: the user who asked for it, shown in ``status.shutdown``."""
+
+LABEL_RETRY: Final = f"{GROUP}/retry"
+"""On the Jobs of a manual retry; its value is made of the request's id."""
+QUEUE_LABELS: Final = ("kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+"""Labels of a PdfJob that its Jobs get: Kueue admits them one by one."""
+
 FIELD_MANAGER: Final = "pdfjob-operator"
 RUNNER_CONTAINER: Final = "runner"
 

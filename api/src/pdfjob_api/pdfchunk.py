@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from .base import PRIORITY_RULE, Model, rules
 from .conditions import ChunkPhase
 from .contract import Tokens
-from .meta import LastError, ObjectMeta, Time
+from .meta import Condition, LastError, ObjectMeta, Time
 
 
 class Outcome(StrEnum):
@@ -20,6 +20,24 @@ class Outcome(StrEnum):
     FAILED = "Failed"
     LOST = "Lost"
     """The infrastructure took it; not counted."""
+    ENDED = "Ended"
+    """The operator ended it, to pause, stop or cancel; not counted."""
+
+
+class EndReason(StrEnum):
+    """Why the operator ended a start."""
+
+    SUSPENDED = "Suspended"
+    STOPPED = "Stopped"
+    CANCELLED = "Cancelled"
+    TIMED_OUT = "TimedOut"
+    """The time limit of the whole job was exceeded."""
+    STUCK = "Stuck"
+    """No heartbeat within ``limits.stuckTimeoutSeconds``."""
+    PENDING = "Pending"
+    """Its container could not start within ``limits.pendingTimeoutSeconds``."""
+    REQUEUED = "Requeued"
+    """A queueing system suspended its Job after the pod had run; resumed, the Job would make a second pod."""
 
 
 _PLAN: Final = (
@@ -37,6 +55,16 @@ _PLAN: Final = (
 """Fields of the spec that the operator sets once."""
 
 
+class ChunkRetryRequest(Model):
+    """Asks for another start of this chunk; acted on once for each id."""
+
+    id: str = Field(min_length=1, max_length=128, description="Any text; a request is new when its id is.")
+    force: bool = Field(
+        default=False,
+        description="Also beyond the retry limit, after a final error, and when the chunk has succeeded.",
+    )
+
+
 class PdfChunkSpec(Model):
     """The range of pages; fixed but for the overrides."""
 
@@ -44,7 +72,7 @@ class PdfChunkSpec(Model):
         json_schema_extra=rules(
             (
                 " && ".join(f"self.{field} == oldSelf.{field}" for field in _PLAN),
-                "the plan of a chunk is immutable; only priority and maxRetries may be edited",
+                "the plan of a chunk is immutable; only priority, maxRetries and retryRequest may be edited",
             ),
             ("self.endPage >= self.startPage", "endPage must not be before startPage"),
         )
@@ -68,6 +96,7 @@ class PdfChunkSpec(Model):
     max_retries: int | None = Field(
         default=None, ge=0, le=20, description="Overrides the job's maxRetries; absent = the job's."
     )
+    retry_request: ChunkRetryRequest | None = Field(default=None, description="Asks for another start of the chunk.")
 
 
 class ChunkResultStatus(Model):
@@ -90,9 +119,25 @@ class StartRecord(Model):
     node: str | None = Field(default=None, max_length=253, description="Node its pod ran on.")
     started_at: Time | None = Field(default=None, description="When its container started.")
     finished_at: Time | None = Field(default=None, description="When its end was recorded.")
-    outcome: Outcome = Field(description="Succeeded, Failed or Lost.")
+    outcome: Outcome = Field(description="Succeeded, Failed, Lost or Ended.")
     code: str | None = Field(default=None, max_length=50, description="Error code.")
     items: int = Field(default=0, ge=0, description="Pages saved by then, earlier starts included.")
+
+
+class Ending(Model):
+    """A start that the operator is ending; written before its Job is deleted."""
+
+    start: int = Field(ge=1, description="Number of the start.")
+    reason: EndReason = Field(description="Why it is ended.")
+
+
+class ChunkRetry(Model):
+    """The answer to a retry request."""
+
+    id: str = Field(max_length=128, description="Id of the request.")
+    accepted: bool = Field(description="Whether the chunk starts again.")
+    message: str = Field(default="", max_length=256, description="Why it was refused.")
+    time: Time = Field(description="When it was answered.")
 
 
 class PdfChunkStatus(Model):
@@ -115,9 +160,26 @@ class PdfChunkStatus(Model):
     processed_at: Time | None = Field(default=None, description="When the chunk succeeded.")
     next_retry_time: Time | None = Field(default=None, description="When the chunk starts again.")
     last_error: LastError | None = Field(default=None, description="Why the last start failed.")
+    ending: Ending | None = Field(default=None, description="The start that is being ended.")
+    last_retry: ChunkRetry | None = Field(default=None, description="Answer to the last retryRequest of this chunk.")
+    last_job_retry_id: str | None = Field(
+        default=None, max_length=128, description="Id of the PdfJob's last retryRequest that took this chunk."
+    )
+    fresh_after: int = Field(
+        default=0,
+        ge=0,
+        description="Checkpoints of starts up to this number are not used: the chunk had succeeded and is processed "
+        "again.",
+    )
     result: ChunkResultStatus | None = Field(default=None, description="The verified result.")
     history: list[StartRecord] = Field(
         default_factory=list, max_length=10, description="How the last 10 starts ended, oldest first."
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=4,
+        description="Waiting: what a chunk whose Job exists waits for.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
 

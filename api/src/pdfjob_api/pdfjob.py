@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from .base import PRIORITY_RULE, Model, rules
 from .conditions import JobPhase
 from .contract import Tokens
-from .meta import Condition, LastError, ObjectMeta, Time
+from .meta import Condition, JobMeta, LastError, Time
 from .names import MAX_JOB_NAME
 from .processing import LocalProcessor, Processor, Repair
 from .runner import Runner
@@ -31,6 +31,15 @@ class DeletionPolicy(StrEnum):
 
     DELETE = "Delete"
     RETAIN = "Retain"
+
+
+class Shutdown(StrEnum):
+    """How a job is ended by its user, for good."""
+
+    STOP = "Stop"
+    """The pages in hand are finished and saved."""
+    CANCEL = "Cancel"
+    """Running pods are killed."""
 
 
 class S3Source(Model):
@@ -129,6 +138,61 @@ class RetryPolicy(Model):
     backoff: Backoff = Field(default=Backoff(), description="Waiting time before a retry.")
 
 
+_COUNT_OR_PERCENT: Final[dict[str, Any]] = {
+    "x-kubernetes-int-or-string": True,
+    "maxLength": 8,
+    **rules(
+        (
+            "type(self) == int ? self >= 0 : self.matches('^(100|[0-9]{1,2})%$')",
+            "must be a number of at least 0 or a percentage from 0% to 100%",
+        )
+    ),
+}
+
+
+class FailurePolicy(Model):
+    """What the result may lack."""
+
+    max_failed_chunks: int | str = Field(
+        default=0,
+        description="Chunks that may fail without failing the job, a number or a percentage of all (rounded down), "
+        "e.g. 2 or 5%; their pages are listed as missing. Looked at when every chunk has ended.",
+        json_schema_extra=_COUNT_OR_PERCENT,
+    )
+
+    def allowed(self, total: int) -> int:
+        """Return how many of ``total`` chunks may fail."""
+        if isinstance(self.max_failed_chunks, int):
+            return self.max_failed_chunks
+        return total * int(self.max_failed_chunks.removesuffix("%")) // 100
+
+
+class RetryRequest(Model):
+    """Asks for another start of chunks; acted on once for each id."""
+
+    id: str = Field(min_length=1, max_length=128, description="Any text; a request is new when its id is.")
+    chunks: list[int] | None = Field(
+        default=None,
+        max_length=10000,
+        description="Numbers of the chunks; absent = every failed or retry-scheduled one, and those that never ran. "
+        "With none of these the results are merged again.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    force: bool = Field(
+        default=False,
+        description="Also chunks beyond their retry limit, with a final error, and, where named, succeeded ones.",
+    )
+
+
+class TtlSecondsAfterFinished(Model):
+    """How long a PdfJob stays after its end, in seconds; 0 = not at all, -1 = until somebody deletes it."""
+
+    succeeded: int = Field(default=86400, ge=-1, le=315360000, description="After success.")
+    failed: int = Field(default=-1, ge=-1, le=315360000, description="After failure.")
+    stopped: int = Field(default=-1, ge=-1, le=315360000, description="After spec.shutdown: Stop.")
+    cancelled: int = Field(default=-1, ge=-1, le=315360000, description="After spec.shutdown: Cancel.")
+
+
 class Limits(Model):
     """Time limits."""
 
@@ -158,7 +222,22 @@ class Limits(Model):
         default=600,
         ge=10,
         le=3600,
-        description="Seconds after which a pod that was told to end and still stands (lost node) is given up.",
+        description="Seconds without a heartbeat after which a start is ended as stuck, and after which a pod that was "
+        "told to end and still stands (lost node) is given up.",
+    )
+    pending_timeout_seconds: int = Field(
+        default=600,
+        ge=1,
+        le=86400,
+        description="Seconds that a pod may take to start its container. Then an image that cannot be pulled or "
+        "container settings that cannot work end the start; for a node or a quota the chunk goes on waiting, Degraded.",
+    )
+    job_timeout_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31536000,
+        description="Limit of the whole job, in seconds in which it was worked on: waiting and suspension do not "
+        "count. Absent = none; 3600 for each wave of parallel chunks is a good choice.",
     )
 
 
@@ -183,6 +262,16 @@ class PdfJobSpec(Model):
             ("self.chunking == oldSelf.chunking", f"spec.chunking {_IMMUTABLE}"),
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
             (
+                (
+                    "!has(oldSelf.shutdown) || (has(self.shutdown) && "
+                    "(self.shutdown == oldSelf.shutdown || self.shutdown == 'Cancel'))"
+                ),
+                (
+                    "spec.shutdown is for good: only Stop may still become Cancel; delete the PdfJob and create it "
+                    "again to process the document after all"
+                ),
+            ),
+            (
                 "!(has(self.processor.custom) && has(self.runner) && has(self.runner.image))",
                 "runner.image is for the standard runner; with processor.custom set processor.custom.image instead",
             ),
@@ -206,10 +295,24 @@ class PdfJobSpec(Model):
         description="0 to 10, higher first; nothing that runs is pre-empted.",
         json_schema_extra=PRIORITY_RULE,
     )
+    suspend: bool = Field(
+        default=False,
+        description="true pauses the job: runners finish the page in hand and save, nothing new starts; false goes on.",
+    )
+    shutdown: Shutdown | None = Field(
+        default=None,
+        description="Stop ends the job for good as suspend pauses it; Cancel kills running pods. Never unset again.",
+    )
     retry_policy: RetryPolicy = Field(default=RetryPolicy(), description="Automatic retries of a chunk.")
+    failure_policy: FailurePolicy = Field(default=FailurePolicy(), description="What the result may lack.")
+    retry_request: RetryRequest | None = Field(default=None, description="Asks for another start of chunks.")
     limits: Limits = Field(default=Limits(), description="Time limits.")
     runner: Runner | None = Field(default=None, description="The pod of a chunk; absent = the installation's defaults.")
     output: Output = Field(default=Output(), description="What is written at the end.")
+    ttl_seconds_after_finished: TtlSecondsAfterFinished = Field(
+        default=TtlSecondsAfterFinished(),
+        description="How long the PdfJob stays after its end, by outcome; result and history stay on S3.",
+    )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.DELETE,
         description="Delete or Retain the intermediate objects on S3 when the PdfJob is deleted; the merged result "
@@ -274,6 +377,42 @@ class JobResult(Model):
     )
 
 
+class RefusedChunks(Model):
+    """Chunks that a retry request did not take."""
+
+    chunks: str = Field(max_length=1024, description='Their numbers, e.g. "3,7-9".')
+    reason: str = Field(max_length=256, description="Why.")
+
+
+class LastRetry(Model):
+    """The answer to the last retry request."""
+
+    id: str = Field(max_length=128, description="Id of the request.")
+    message: str = Field(max_length=1024, description="For people, e.g. Retrying 2 chunks.")
+    retried_count: int = Field(default=0, ge=0, description="Chunks that start again.")
+    chunks: list[int] = Field(
+        default_factory=list, max_length=1000, description="Their numbers; the first thousand of them."
+    )
+    refused: list[RefusedChunks] = Field(
+        default_factory=list, max_length=16, description="Chunks that were not taken, by reason."
+    )
+    time: Time = Field(description="When it was answered.")
+
+
+class ShutdownStatus(Model):
+    """Who stopped or cancelled the job, and when."""
+
+    requested_at: Time = Field(description="When it was asked for.")
+    requested_by: str = Field(max_length=256, description="User, or the client that set spec.shutdown.")
+
+
+class Clock(Model):
+    """The time for which the job was worked on; limits.jobTimeoutSeconds is held against it."""
+
+    seconds: int = Field(default=0, ge=0, description="Whole seconds up to `since`.")
+    since: Time | None = Field(default=None, description="When the present stretch of work began; absent = it stands.")
+
+
 class PdfJobStatus(Model):
     """Where it stands."""
 
@@ -307,13 +446,25 @@ class PdfJobStatus(Model):
     )
     result: JobResult | None = Field(default=None, description="The merged result; absent until stored.")
     last_error: LastError | None = Field(default=None, description="The last error of the job.")
+    last_retry: LastRetry | None = Field(default=None, description="Answer to the last retryRequest.")
+    shutdown: ShutdownStatus | None = Field(default=None, description="Who stopped or cancelled the job, and when.")
+    effective_parallelism: int | None = Field(
+        default=None,
+        ge=1,
+        description="Chunks in flight at most while a rate limit or a common failure holds spec.parallelism down; "
+        "absent = spec.parallelism.",
+    )
+    clock: Clock | None = Field(default=None, description="Time for which the job was worked on.")
+    history: str | None = Field(
+        default=None, max_length=1200, description="Where the record of the finished job is, s3://bucket/key."
+    )
     start_time: Time | None = Field(default=None, description="When the job was accepted.")
     completion_time: Time | None = Field(default=None, description="When the job ended.")
     processing_seconds: int | None = Field(default=None, ge=0, description="Seconds from start to completion.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Accepted, Split, Repaired, ChunksSucceeded, Merged, Finished, Succeeded.",
+        description="Accepted, Split, Repaired, ChunksSucceeded, Merged, Suspended, Degraded, Finished, Succeeded.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 
@@ -332,6 +483,6 @@ class PdfJob(Model):
 
     api_version: Literal["pdfjob.dev/v1alpha1"] = "pdfjob.dev/v1alpha1"
     kind: Literal["PdfJob"] = "PdfJob"
-    metadata: ObjectMeta
+    metadata: JobMeta
     spec: PdfJobSpec = Field(description="What the user wants.")
     status: PdfJobStatus = Field(default=PdfJobStatus(), description="Where it stands; written by the operator.")
