@@ -69,7 +69,7 @@ class CodeRule:
 
     def advice_for(self, job: str, chunk: int | None = None) -> str:
         """Return the advice with the names of this very case in its commands."""
-        text = self.advice.replace("job=NAME", f"job={job}")
+        text = self.advice.replace("NAME", job)
         return text if chunk is None else text.replace("chunk=N", f"chunk={chunk}")
 
 

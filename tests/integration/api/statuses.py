@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.conditions import ChunkCondition, ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.meta import Condition, LastError
-from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome, PdfChunkStatus, StartRecord
+from pdfjob_api.pdfchunk import (
+    ChunkResultStatus,
+    ChunkRetry,
+    Ending,
+    EndReason,
+    Outcome,
+    PdfChunkStatus,
+    StartRecord,
+)
 from pdfjob_api.pdfjob import (
     ChunkCounts,
+    Clock,
     Items,
     JobResult,
+    LastRetry,
     PdfJobStatus,
+    RefusedChunks,
     ResultFile,
     ResultFormat,
+    ShutdownStatus,
     SourceStatus,
     Summary,
 )
@@ -43,6 +55,18 @@ FULL_JOB_STATUS: Final[dict[str, Any]] = PdfJobStatus(
         missing_pages="17",
     ),
     last_error=_ERROR,
+    last_retry=LastRetry(
+        id="i" * 128,
+        message="Retrying 2 chunks",
+        retried_count=2,
+        chunks=[2, 5],
+        refused=[RefusedChunks(chunks="7-9", reason="they run")],
+        time=_TIME,
+    ),
+    shutdown=ShutdownStatus(requested_at=_TIME, requested_by="ada@example.com"),
+    effective_parallelism=2,
+    clock=Clock(seconds=3600, since=_TIME),
+    history="s3://b/pdfjob/history/lib/novel/01234567/job.json",
     start_time=_TIME,
     completion_time="2026-11-22T05:11:45.123456Z",
     processing_seconds=60,
@@ -71,6 +95,10 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
     processed_at=_TIME,
     next_retry_time=_TIME,
     last_error=_ERROR,
+    ending=Ending(start=12, reason=EndReason.SUSPENDED),
+    last_retry=ChunkRetry(id="r-1", accepted=False, message="the chunk runs", time=_TIME),
+    last_job_retry_id="r-2",
+    fresh_after=3,
     result=ChunkResultStatus(
         uri="s3://b/k", sha256=_SHA, bytes=1, sentences=2, missing_pages=3, tokens=Tokens(input=4, output=5)
     ),
@@ -87,5 +115,15 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
             items=6,
         )
         for start in range(3, 13)
+    ],
+    conditions=[
+        Condition(
+            type=ChunkCondition.WAITING,
+            status="True",
+            reason=Reason.UNSCHEDULABLE,
+            message="0/1 nodes are available",
+            last_transition_time=_TIME,
+            observed_generation=1,
+        )
     ],
 ).wire()
