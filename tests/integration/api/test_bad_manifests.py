@@ -13,6 +13,9 @@ pytestmark = pytest.mark.usefixtures("crds")
 
 Change = dict[str, Any]
 
+_FAILED_CHUNKS = "spec.failurePolicy.maxFailedChunks"
+_COUNT_OR_PERCENT = "must be a number of at least 0 or a percentage from 0% to 100%"
+
 BAD_JOBS: list[tuple[str, Change, list[str]]] = [
     (
         "two sources",
@@ -115,7 +118,36 @@ BAD_JOBS: list[tuple[str, Change, list[str]]] = [
         ["spec.runner.env[1]", "Duplicate value"],
     ),
     ("misspelt field", {"chunking.pagePerChunk": 7}, ["spec.chunking.pagePerChunk", "unknown field"]),
-    ("field of a later version", {"suspend": True}, ["spec.suspend", "unknown field"]),
+    ("field of a later version", {"creditAccountRef": {}}, ["spec.creditAccountRef", "unknown field"]),
+    ("suspend as text", {"suspend": "yes"}, ["spec.suspend", "must be of type boolean"]),
+    ("unknown shutdown", {"shutdown": "Kill"}, ["spec.shutdown", '"Stop", "Cancel"']),
+    *(
+        (f"{value!r} failed chunks", {"failurePolicy.maxFailedChunks": value}, [_FAILED_CHUNKS, _COUNT_OR_PERCENT])
+        for value in (-1, "101%", "ten", "10", "-1%", "1.5%", "%")
+    ),
+    ("half a failed chunk", {"failurePolicy.maxFailedChunks": 0.5}, [_FAILED_CHUNKS]),
+    ("retry without id", {"retryRequest": {"chunks": [2]}}, ["spec.retryRequest.id", "Required value"]),
+    ("retry with an empty id", {"retryRequest": {"id": ""}}, ["spec.retryRequest.id", "at least 1 chars"]),
+    (
+        "one chunk to retry twice",
+        {"retryRequest": {"id": "x", "chunks": [2, 2]}},
+        ["spec.retryRequest.chunks[1]", "Duplicate value"],
+    ),
+    (
+        "chunk to retry by name",
+        {"retryRequest": {"id": "x", "chunks": ["novel-c00002"]}},
+        ["spec.retryRequest.chunks[0]", "must be of type integer"],
+    ),
+    *(
+        (
+            f"ttl -2 after {outcome}",
+            {f"ttlSecondsAfterFinished.{outcome}": -2},
+            [f"spec.ttlSecondsAfterFinished.{outcome}", "greater than or equal to -1"],
+        )
+        for outcome in ("succeeded", "failed", "stopped", "cancelled")
+    ),
+    ("no time for the job", {"limits.jobTimeoutSeconds": 0}, ["spec.limits.jobTimeoutSeconds", "equal to 1"]),
+    ("no time to wait", {"limits.pendingTimeoutSeconds": 0}, ["spec.limits.pendingTimeoutSeconds", "equal to 1"]),
     ("text for an object", {"chunking": "by chapter"}, ["spec.chunking", "must be of type object"]),
     ("list for a text", {"source.http.url": ["a", "b"]}, ["spec.source.http.url", "must be of type string"]),
     (
@@ -132,6 +164,7 @@ BAD_CHUNKS: list[tuple[str, str, Change, list[str]]] = [
     ("pages backwards", "novel-c00002", {"endPage": 100}, ["spec", "endPage must not be before startPage"]),
     ("page 0", "novel-c00002", {"startPage": 0}, ["spec.startPage", "greater than or equal to 1"]),
     ("negative number", "novel-c00002", {"index": -1}, ["spec.index", "greater than or equal to 0"]),
+    ("retry without id", "novel-c00002", {"retryRequest": {"force": True}}, ["spec.retryRequest.id", "Required"]),
     ("no file", "novel-c00002", {"storageURI": ABSENT}, ["spec.storageURI", "Required value"]),
 ]
 
@@ -203,6 +236,24 @@ def test_edit_of_the_plan_of_a_chunk_is_refused(namespace: str) -> None:
     for field, value in {"startPage": 100, "sha256": "1" * 64, "contextAfter": ABSENT, "index": 3}.items():
         assert "is immutable" in replacement_refusal(namespace, pdfchunk({field: value}))
     assert replaced(namespace, pdfchunk({"priority": 9, "maxRetries": 0})).returncode == 0
+
+
+SHUTDOWN = "spec.shutdown is for good: only Stop may still become Cancel"
+
+
+def test_shutdown_is_for_good_but_for_stop_that_becomes_cancel(namespace: str) -> None:
+    def patched(value: str) -> str:
+        patch = ("--type=merge", "-p", f'{{"spec":{{"shutdown":{value}}}}}')
+        return kubectl("-n", namespace, "patch", "pdfjob", "novel", *patch, check=False).stderr
+
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfjob({"shutdown": "Stop"})))
+    assert SHUTDOWN in patched("null")
+    assert SHUTDOWN in replacement_refusal(namespace, pdfjob())
+    assert patched('"Stop"') == ""
+    assert patched('"Cancel"') == ""
+    assert SHUTDOWN in patched('"Stop"')
+    assert SHUTDOWN in patched("null")
+    assert SHUTDOWN in replacement_refusal(namespace, pdfjob())
 
 
 def replacement_refusal(namespace: str, manifest: dict[str, Any]) -> str:

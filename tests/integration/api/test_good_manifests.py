@@ -26,15 +26,23 @@ MINIMAL = {
     "spec": {"source": {"s3": {"key": "pdfjob/inbox/default/novel.pdf"}}},
 }
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "source": {"s3": {"key": "pdfjob/inbox/default/novel.pdf"}, "repair": "Strict"},
     "chunking": {"pagesPerChunk": 50, "thresholdPages": 50, "overlapPages": 1},
     "processor": {"local": {"language": "fr"}},
     "parallelism": 4,
     "priority": 5,
     "retryPolicy": {"maxRetries": 3, "backoff": {"initialSeconds": 10, "factor": 2, "maxSeconds": 300}},
-    "limits": {"chunkTimeoutSeconds": 1800, "chunkSoftTimeoutSeconds": 1500, "stuckTimeoutSeconds": 600},
+    "suspend": False,
+    "failurePolicy": {"maxFailedChunks": 0},
+    "limits": {
+        "chunkTimeoutSeconds": 1800,
+        "chunkSoftTimeoutSeconds": 1500,
+        "stuckTimeoutSeconds": 600,
+        "pendingTimeoutSeconds": 600,
+    },
     "output": {"formats": ["jsonl", "txt", "csv"]},
+    "ttlSecondsAfterFinished": {"succeeded": 86400, "failed": -1, "stopped": -1, "cancelled": -1},
     "deletionPolicy": "Delete",
 }
 
@@ -65,6 +73,9 @@ def test_model_and_api_server_fill_in_the_same_defaults(room: str) -> None:
         ("chunking", {"overlapPages": 1}),
         ("retryPolicy", {"backoff": {}}),
         ("limits", {}),
+        ("failurePolicy", {}),
+        ("ttlSecondsAfterFinished", {"failed": -1}),
+        ("suspend", None),
         ("output", {}),
         ("processor", {"local": {}}),
         ("chunking", None),
@@ -84,6 +95,15 @@ def test_part_of_an_object_is_completed_with_the_same_defaults(room: str, part: 
         {"runner.env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
         {"runner.tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]},
         {"processor": {"custom": {"image": "example.com/a", "config": {"deep": [{"er": None}], "n": 1.5}}}},
+        {"failurePolicy.maxFailedChunks": 3},
+        {"failurePolicy.maxFailedChunks": "10%"},
+        {"failurePolicy.maxFailedChunks": "0%"},
+        {"failurePolicy.maxFailedChunks": "100%"},
+        {"retryRequest": {"id": "x", "chunks": [2, 5], "force": True}},
+        {"ttlSecondsAfterFinished.succeeded": -1, "ttlSecondsAfterFinished.failed": 0},
+        {"limits.jobTimeoutSeconds": 1, "limits.pendingTimeoutSeconds": 1},
+        {"suspend": True, "shutdown": "Stop"},
+        {"shutdown": "Cancel"},
         {"priority": 0, "retryPolicy.maxRetries": 0, "chunking.thresholdPages": 0},
         {"priority": 10, "parallelism": 10000, "chunking.pagesPerChunk": 1000, "chunking.overlapPages": 5},
     ],
@@ -134,6 +154,39 @@ def test_settings_that_may_change_in_flight_do(job: str) -> None:
     changes = {"priority": 9, "parallelism": 1, "retryPolicy.maxRetries": 7, "limits.chunkTimeoutSeconds": 9000}
     done = replaced(job, pdfjob(changes))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("patch", "field", "value"),
+    [
+        ('{"spec":{"suspend":true}}', "suspend", True),
+        ('{"spec":{"priority":9}}', "priority", 9),
+        ('{"spec":{"failurePolicy":{"maxFailedChunks":"5%"}}}', "failurePolicy", {"maxFailedChunks": "5%"}),
+        ('{"spec":{"limits":{"jobTimeoutSeconds":3600}}}', "limits", {**DEFAULTS["limits"], "jobTimeoutSeconds": 3600}),
+        (
+            '{"spec":{"retryRequest":{"id":"now","chunks":[2,5],"force":true}}}',
+            "retryRequest",
+            {"id": "now", "chunks": [2, 5], "force": True},
+        ),
+        (
+            '{"spec":{"ttlSecondsAfterFinished":{"failed":60}}}',
+            "ttlSecondsAfterFinished",
+            {**DEFAULTS["ttlSecondsAfterFinished"], "failed": 60},
+        ),
+        ('{"spec":{"shutdown":"Stop"}}', "shutdown", "Stop"),
+        ('{"spec":{"shutdown":"Cancel"}}', "shutdown", "Cancel"),
+    ],
+)
+def test_every_verb_is_one_line_of_kubectl(job: str, patch: str, field: str, value: Any) -> None:
+    tried = kubectl_json("-n", job, "patch", "pdfjob", "novel", "--dry-run=server", "--type=merge", "-p", patch)
+    assert tried["spec"][field] == value
+
+
+def test_a_chunk_is_retried_by_one_line_of_kubectl(namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfchunk()))
+    patch = ("--type=merge", "-p", '{"spec":{"retryRequest":{"id":"now","force":true}}}')
+    tried = kubectl_json("-n", namespace, "patch", "pdfchunk", "novel-c00002", *patch)
+    assert tried["spec"]["retryRequest"] == {"id": "now", "force": True}
 
 
 def test_kubectl_scale_sets_parallelism(namespace: str) -> None:
