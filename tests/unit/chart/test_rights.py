@@ -28,6 +28,7 @@ def test_operator_has_these_rights_and_no_others() -> None:
         "pdfchunks/finalizers": {"update"},
         "jobs": {"get", "list", "watch", "create", "delete"},
         "pods": {"get", "list", "watch", "delete"},
+        "pods/log": {"get"},
         "events": {"create"},
     }
 

@@ -18,10 +18,13 @@ from pdfjob_api.names import (
     MANAGED_BY,
     PDFCHUNK_PLURAL,
     PDFJOB_PLURAL,
+    RUNNER_CONTAINER,
     VERSION,
 )
 
 _TIMEOUT: Final = 30.0
+_LOG_TIMEOUT: Final = 5.0
+"""Seconds; the kubelet of a pod whose log is asked for may be the one in trouble."""
 _PAGE: Final = 500
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
@@ -165,6 +168,21 @@ class Cluster:
         """Record an Event."""
         await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=body, query=_manager())
 
+    async def pod_log(self, namespace: str, name: str, *, tail_lines: int, limit_bytes: int) -> str:
+        """Read the last lines of the runner's log; empty for a pod that is gone or whose container has not started.
+
+        Parameters
+        ----------
+        limit_bytes
+            Of the last ``tail_lines`` lines at most so many bytes, from their beginning.
+        """
+        query = {"container": RUNNER_CONTAINER, "tailLines": str(tail_lines), "limitBytes": str(limit_bytes)}
+        try:
+            data = await self._request("GET", f"{_path(PODS, namespace, name)}/log", query=query, seconds=_LOG_TIMEOUT)
+        except (NotFoundError, InvalidError):  # 400: the container is waiting to start
+            return ""
+        return data.decode(errors="replace")
+
     async def openapi(self) -> dict[str, Any]:
         """Read the schemas of our group as the API server has them."""
         return await self._call("GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")
@@ -196,7 +214,25 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        """Make a call whose answer is an object."""
+        data = await self._request(method, path, body=body, query=query, content_type=content_type)
+        try:
+            answer: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise UnavailableError(f"{method} {path}: the answer is cut off") from error
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        seconds: float = _TIMEOUT,
+    ) -> bytes:
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
         began = perf_counter()
         try:
             request = await self._api.param_serialize(
@@ -207,8 +243,8 @@ class Cluster:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
-            data = await response.read()
+            response = await self._api.call_api(*request, _request_timeout=seconds)
+            data: bytes = await response.read()
             self.answers = True
         except client.ApiException as error:
             self.answers = True
@@ -221,11 +257,7 @@ class Cluster:
                 self._observe(method, perf_counter() - began)
         if response.status >= 400:
             raise _converted(response.status, str(response.reason), data, method, path)
-        try:
-            answer: dict[str, Any] = json.loads(data)
-        except ValueError as error:
-            raise UnavailableError(f"{method} {path}: the answer is cut off") from error
-        return answer
+        return data
 
 
 def _manager() -> dict[str, str]:
