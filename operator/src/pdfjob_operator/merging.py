@@ -6,115 +6,23 @@ same bytes. One chunk result is read at a time, sentence by sentence: memory doe
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 import ijson
 
 from pdfjob_api.conditions import Reason
+from pdfjob_api.rendering import Format, Gap, Sentence, new_format
 
 from .task_process import Channel, TaskError, run
 
-_LINE_BREAKS: Final = re.compile("[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+[ \t]*")
 _FLUSH: Final = 256 * 1024
 """Characters gathered before they are written."""
 _REQUIRED: Final = frozenset({"version", "startPage", "endPage", "records"})
 """Fields without which an object is no chunk result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One sentence, with the pages it starts and ends on."""
-
-    page: int
-    end_page: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Pages, 1-based and inclusive, that are missing."""
-
-    first: int
-    last: int
-    code: str
-
-
-class Format(Protocol):
-    """One format of the result, as text."""
-
-    head: str
-    """What the file begins with."""
-
-    def sentence(self, number: int, sentence: Sentence) -> str:
-        """Return the text for a sentence."""
-
-    def gap(self, gap: Gap) -> str:
-        """Return the text for missing pages."""
-
-
-class JsonLines:
-    """One JSON object a line; the keys are always in the same order."""
-
-    head = ""
-
-    def sentence(self, number: int, sentence: Sentence) -> str:
-        """Return ``{"n":0,"page":12,"endPage":13,"text":"..."}``."""
-        text = json.dumps(sentence.text, ensure_ascii=False)
-        return f'{{"n":{number},"page":{sentence.page},"endPage":{sentence.end_page},"text":{text}}}\n'
-
-    def gap(self, gap: Gap) -> str:
-        """Return ``{"missing":[51,100],"code":"TIMEOUT"}``."""
-        return f'{{"missing":[{gap.first},{gap.last}],"code":{json.dumps(gap.code)}}}\n'
-
-
-class PlainText:
-    """One sentence a line, an empty line between pages."""
-
-    head = ""
-
-    def __init__(self) -> None:
-        self._page = 0
-
-    def sentence(self, number: int, sentence: Sentence) -> str:  # noqa: ARG002 - lines carry no number
-        """Return the sentence on one line, after an empty line where its page begins."""
-        return self._turn(sentence.page) + _LINE_BREAKS.sub(" ", sentence.text) + "\n"
-
-    def gap(self, gap: Gap) -> str:
-        """Return ``[pages 51-100 missing: TIMEOUT]``."""
-        return f"{self._turn(gap.last)}[pages {gap.first}-{gap.last} missing: {gap.code}]\n"
-
-    def _turn(self, page: int) -> str:
-        between = "\n" if self._page and page != self._page else ""
-        self._page = page
-        return between
-
-
-class Csv:
-    """RFC 4180. A gap is a row without a number: page and end_page are its first and last page."""
-
-    head = "n,page,end_page,text\r\n"
-
-    def sentence(self, number: int, sentence: Sentence) -> str:
-        """Return the row of a sentence."""
-        return self._row(number, sentence.page, sentence.end_page, sentence.text)
-
-    def gap(self, gap: Gap) -> str:
-        """Return the row of missing pages."""
-        return self._row("", gap.first, gap.last, f"[pages {gap.first}-{gap.last} missing: {gap.code}]")
-
-    def _row(self, *fields: object) -> str:
-        line = io.StringIO(newline="")
-        csv.writer(line).writerow(fields)
-        return line.getvalue()
 
 
 class Output:
@@ -170,12 +78,10 @@ class Merge:
 
     def add_gap(self, gap: Gap) -> None:
         """Add missing pages."""
-        last = self._open_gap
-        if last is not None and (last.last + 1, last.code) == (gap.first, gap.code):
-            self._open_gap = Gap(last.first, gap.last, gap.code)
-            return
-        self.close_gap()
-        self._open_gap = gap
+        longer = self._open_gap.joined(gap) if self._open_gap else None
+        if longer is None:
+            self.close_gap()
+        self._open_gap = longer or gap
 
     def close_gap(self) -> None:
         """Write the gap that might have grown."""
@@ -277,13 +183,12 @@ def _number(item: dict[str, Any], key: str) -> int:
 
 
 def _work(channel: Channel, request: dict[str, Any]) -> None:
-    forms: dict[str, Format] = {"jsonl": JsonLines(), "txt": PlainText(), "csv": Csv()}
     out = Path(request["out"])
     with ExitStack() as stack:
         outputs = []
         for name in request["formats"]:
             path = out / f"result.{name}"
-            outputs.append(Output(name, forms[name], path, stack.enter_context(path.open("wb"))))
+            outputs.append(Output(name, new_format(name), path, stack.enter_context(path.open("wb"))))
         merge = Merge(outputs)
         while "end" not in (line := channel.receive()):
             merge.add_part(line)
