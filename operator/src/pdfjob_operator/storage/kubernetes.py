@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pdfjob_api.names import (
     VERSION,
 )
 
-_TIMEOUT: Final = 30.0
+_TIMEOUT_SECONDS: Final = 30.0
 _LOG_TIMEOUT: Final = 5.0
 """Seconds; the kubelet of a pod whose log is asked for may be the one in trouble."""
 _PAGE: Final = 500
@@ -82,21 +83,38 @@ PDFJOBS: Final = Kind(PDFJOB_PLURAL, f"/apis/{GROUP}/{VERSION}")
 PDFCHUNKS: Final = Kind(PDFCHUNK_PLURAL, f"/apis/{GROUP}/{VERSION}")
 JOBS: Final = Kind("jobs", "/apis/batch/v1", _MANAGED)
 PODS: Final = Kind("pods", "/api/v1", _MANAGED)
+LEASES: Final = Kind("leases", "/apis/coordination.k8s.io/v1")
 KINDS: Final = (PDFJOBS, PDFCHUNKS, JOBS, PODS)
+"""Those that are watched."""
 
 
 class Cluster:
     """Calls to the API server. Every method raises `KubernetesError`."""
 
-    def __init__(self, api: client.ApiClient, observe: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        observe: Callable[[str, float], None] | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
         self._api = api
         self._observe = observe
+        self._timeout = timeout_seconds
         self.answers = True
         """Whether the API server could be reached at the last call."""
 
     @classmethod
-    async def connect(cls, observe: Callable[[str, float], None] | None = None) -> Cluster:
-        """Use the pod's service account, or else the kubeconfig of the environment."""
+    async def connect(
+        cls,
+        observe: Callable[[str, float], None] | None = None,
+        *,
+        guard: Callable[[], None] | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> Cluster:
+        """Use the pod's service account, or else the kubeconfig of the environment.
+
+        ``guard`` is called right before each write is sent, and raises when it must not be.
+        """
         configuration = client.Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)
@@ -104,7 +122,9 @@ class Cluster:
             await config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = 32
         configuration.retries = 0  # retries are the work queue's
-        return cls(client.ApiClient(configuration), observe)
+        if guard is not None:
+            configuration.trace_configs = [_guarded(guard)]
+        return cls(client.ApiClient(configuration), observe, timeout_seconds)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -126,6 +146,41 @@ class Cluster:
     async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object. Raises `AlreadyExistsError` when the name is taken."""
         return await self._call("POST", _path(kind, namespace), body=body, query={"fieldManager": FIELD_MANAGER})
+
+    async def replace(self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object. Raises `ConflictError` unless it is at the resourceVersion that ``body`` names."""
+        return await self._call("PUT", _path(kind, namespace, name), body=body, query=_manager())
+
+    async def next_change(
+        self, kind: Kind, namespace: str, name: str, version: str, seconds: float
+    ) -> dict[str, Any] | None:
+        """Wait until an object is no longer at ``version`` and return it, empty when it was deleted.
+
+        Returns None when nothing changed for so many seconds.
+        """
+        path = _path(kind, namespace)
+        query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._send("GET", path, None, query, "application/json", seconds + self._timeout)
+                try:
+                    line = await response.response.content.readline()
+                finally:
+                    response.response.close()
+        except TimeoutError:
+            return None
+        except client.ApiException as error:
+            raise _converted(error.status, str(error.reason), error.body, "WATCH", path) from error
+        except (aiohttp.ClientError, OSError) as error:
+            self.answers = False
+            raise UnavailableError(f"WATCH {path}: {type(error).__name__}: {error}") from error
+        try:
+            event: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise UnavailableError(f"WATCH {path}: the answer is cut off") from error
+        if response.status >= 400 or event["type"] == "ERROR":
+            raise UnavailableError(f"WATCH {path}: {line.decode(errors='replace')[:500]}")
+        return {} if event["type"] == "DELETED" else event["object"]
 
     async def replace_status(
         self, kind: Kind, namespace: str, name: str, resource_version: str, status: Mapping[str, Any]
@@ -230,20 +285,11 @@ class Cluster:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-        seconds: float = _TIMEOUT,
+        seconds: float | None = None,
     ) -> bytes:
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
         began = perf_counter()
         try:
-            request = await self._api.param_serialize(
-                method=method,
-                resource_path=path,
-                query_params=list((query or {}).items()),
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*request, _request_timeout=seconds)
+            response = await self._send(method, path, body, query, content_type, seconds or self._timeout)
             data: bytes = await response.read()
             self.answers = True
         except client.ApiException as error:
@@ -258,6 +304,31 @@ class Cluster:
         if response.status >= 400:
             raise _converted(response.status, str(response.reason), data, method, path)
         return data
+
+    async def _send(
+        self, method: str, path: str, body: Any, query: Mapping[str, str] | None, content_type: str, seconds: float
+    ) -> Any:
+        request = await self._api.param_serialize(
+            method=method,
+            resource_path=path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return await self._api.call_api(*request, _request_timeout=seconds)
+
+
+def _guarded(guard: Callable[[], None]) -> aiohttp.TraceConfig:
+    """Ask ``guard`` when the connection is there and nothing is sent yet: waiting for one may have taken long."""
+
+    async def before_headers(_: Any, __: Any, request: aiohttp.TraceRequestHeadersSentParams) -> None:
+        if request.method != "GET":
+            guard()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(before_headers)
+    return trace
 
 
 def _manager() -> dict[str, str]:

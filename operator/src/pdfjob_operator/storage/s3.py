@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
@@ -62,6 +63,7 @@ _DELETE_BATCH: Final = 1000
 """Keys of one DeleteObjects request; the S3 API takes no more."""
 _WRITES: Final = frozenset({"put", "upload"})
 """Operations that leave an object behind."""
+_READS: Final = frozenset({"GET", "HEAD"})
 _FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionError, TimeoutError)
 """What boto3 and the layers below it raise."""
 
@@ -88,9 +90,18 @@ class ObjectStore:
         Endpoint, bucket and region. Credentials come from boto3's usual sources.
     observe
         Called with the name of each operation and the seconds it took, from any thread.
+    guard
+        Called right before each request that writes is sent, repetitions included, from any thread; raises when it
+        must not be.
     """
 
-    def __init__(self, settings: S3Settings, *, observe: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        observe: Callable[[str, float], None] | None = None,
+        guard: Callable[[], None] | None = None,
+    ) -> None:
         self.bucket: Final = settings.bucket
         self.prefix: Final = settings.prefix
         self._region = settings.region
@@ -112,6 +123,13 @@ class ObjectStore:
             s3={"addressing_style": "path" if settings.endpoint or "." in settings.bucket else "virtual"},
         )
         self._client = session.client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
+        if guard is not None:
+
+            def before_send(request: AWSPreparedRequest, **_: Any) -> None:
+                if request.method not in _READS:
+                    guard()
+
+            self._client.meta.events.register("before-send.s3", before_send)
         self._signer = session.client(
             "s3", region_name=settings.region, endpoint_url=settings.pod_endpoint or settings.endpoint, config=config
         )
@@ -243,11 +261,16 @@ class ObjectStore:
 
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys under a prefix in order, page by page."""
+        async for key, _ in self.list_sizes(prefix):
+            yield key
+
+    async def list_sizes(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """Yield the keys under a prefix in order, page by page, each with the bytes of its object."""
         token: dict[str, str] = {}
         while True:
             page = await self._list_page(prefix, token)
             for entry in page.get("Contents", ()):
-                yield entry["Key"]
+                yield entry["Key"], int(entry["Size"])
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -274,6 +297,10 @@ class ObjectStore:
                 deleted += await self._delete(batch)
                 batch = []
         return deleted + (await self._delete(batch) if batch else 0)
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is gone is no error."""
+        await self._delete([key])
 
     def presign_get(self, key: str, expires_seconds: int) -> str:
         """Return a URL that reads the object, as the runner pods reach it; computed here, no request is made."""
