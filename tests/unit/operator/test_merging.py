@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pdfjob_api.contract import ChunkResult, MissingPage, Record
 from pdfjob_api.pdfjob import ResultFormat
+from pdfjob_api.rendering import Gap, Piece, new_format, pieces_of, rendered
 from pdfjob_operator.documents import Documents, Merged, MergeError, MergeInput, MissingPart, ResultPart
 from pdfjob_operator.settings import DocumentSettings
 
@@ -54,7 +55,17 @@ async def merge(
     for file in merged.files:
         data = file.path.read_bytes()
         assert (file.size_bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert data.decode() == "".join(rendered(_pieces(parts), new_format(file.format)))
     return merged, {file.format.value: file.path.read_bytes().decode() for file in merged.files}
+
+
+def _pieces(parts: Sequence[ChunkResult | MissingPart]) -> Iterator[Piece]:
+    """Yield what ``kubectl pdfjob results --partial`` writes: it must be the bytes that the merge writes."""
+    for part in parts:
+        if isinstance(part, MissingPart):
+            yield Gap(part.first_page, part.last_page, part.code)
+        else:
+            yield from pieces_of(part)
 
 
 async def test_three_formats_exactly(documents: Documents, tmp_path: Path) -> None:
