@@ -51,7 +51,7 @@ def build_settings() -> kopf.OperatorSettings:
     """Return kopf's settings; the reasons are its behaviour at scale."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # Events are ours, few, and on the PdfJob only
-    settings.peering.standalone = True  # peering pauses both of two equals; the Deployment has one replica
+    settings.peering.standalone = True  # peering pauses both of two equals; who works is the Lease's matter
     settings.scanning.disabled = True  # needs no right to list CRDs or namespaces
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
@@ -86,6 +86,8 @@ class Watcher:
     async def stop(self, timeout_seconds: float) -> None:
         """Ask kopf to end and wait for it."""
         self._stop.set()
+        if not self._thread.is_alive():
+            return
         try:
             await asyncio.wait_for(self.ended.wait(), timeout_seconds)
         except TimeoutError:

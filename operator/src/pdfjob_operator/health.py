@@ -22,11 +22,11 @@ class Health:
     oldest_age
         Seconds for which the oldest due key has not been reconciled: liveness is progress, not an open port.
     ready
-        Raises when the API server or S3 cannot be reached; the message is shown.
+        Raises when the API server or S3 cannot be reached; what it says or returns is shown.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, oldest_age: Callable[[], float], ready: Callable[[], Awaitable[None]]
+        self, registry: CollectorRegistry, oldest_age: Callable[[], float], ready: Callable[[], Awaitable[str]]
     ) -> None:
         self._registry = registry
         self._oldest_age = oldest_age
@@ -62,7 +62,7 @@ class Health:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         try:
-            await self._ready()
+            text = await self._ready()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is why the operator is not ready
             return web.Response(text=f"not ready: {error}", status=503)
-        return web.Response(text="ready")
+        return web.Response(text=text)

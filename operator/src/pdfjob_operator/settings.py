@@ -87,6 +87,16 @@ class DocumentSettings(_Section):
     """Wall time of one process, waiting for uploads included."""
 
 
+class LeaderElectionSettings(_Section):
+    """Which of several operator processes works."""
+
+    enabled: bool = True
+    """Without it there must never be two processes."""
+    namespace: str | None = Field(default_factory=lambda: os.environ.get("POD_NAMESPACE"))
+    """Where the Lease is; by default the pod's own namespace."""
+    name: str = Field(default="pdfjob-operator", min_length=1)
+
+
 class Settings(BaseSettings):
     """All settings of the operator."""
 
@@ -103,6 +113,7 @@ class Settings(BaseSettings):
     runner: RunnerSettings
     source: SourceSettings = SourceSettings()
     documents: DocumentSettings = DocumentSettings()
+    leader_election: LeaderElectionSettings = Field(default_factory=LeaderElectionSettings)
     namespaces: list[str] = Field(default_factory=list)
     """Namespaces to watch; empty = all."""
     max_concurrent_chunks: int = Field(default=0, ge=0)
