@@ -7,7 +7,7 @@ decision knows of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ from .storage.kubernetes import (
     NotFoundError,
 )
 from .storage.s3 import ObjectStore
-from .work import Work
+from .work import Work, job_key
 
 _CALLS: Final = 16
 """Calls to the API server at once, over all PdfJobs."""
@@ -105,7 +105,7 @@ class Actor:
         events = events_of(job, job.status, status)
         raw = await self._replace_status(PDFJOBS, meta.namespace, meta.name, meta.resource_version, status.wire())
         self.cache.apply(PDFJOBS.plural, raw)
-        log.info("status", job=f"{meta.namespace}/{meta.name}", phase=status.phase.value, step=status.current_step)
+        log.info("status", job=job_key(job), phase=status.phase.value, step=status.current_step)
         for kind, reason, message in events:
             await self._event(job, kind, reason, message)
 
@@ -133,7 +133,8 @@ class Actor:
                     await self._restore(job, memory, action.index)
                 case ReadEnd():
                     async with self.ends:
-                        end = await read_end(self.store, self.keys(job), action.chunk, action.start)
+                        runs = _adopted(memory)
+                        end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
                     memory.learn_end(action.chunk.metadata.uid, action.start, end)
                 case ReadProgress():
                     await self._read_progress(job, memory, action)
@@ -183,7 +184,7 @@ class Actor:
         plan, manifest = memory.facts.plan, memory.facts.manifest
         if plan is None or manifest is None:
             return
-        log.warning("a PdfChunk is missing and is made again", job=job.metadata.name, chunk=index)
+        log.warning("a PdfChunk is missing and is made again", job=job_key(job), chunk=index)
         await self.work.create_chunk(job, plan.ranges(job.spec)[index], manifest.chunks[index])
 
     async def _read_progress(self, job: PdfJob, memory: JobMemory, action: ReadProgress) -> None:
@@ -196,7 +197,7 @@ class Actor:
         try:
             progress = await read_progress(self.store, self.keys(job), action.chunk, action.start)
         except StorageError as error:
-            log.warning("heartbeat not read", job=job.metadata.name, chunk=action.chunk.spec.index, error=str(error))
+            log.warning("heartbeat not read", job=job_key(job), chunk=action.chunk.spec.index, error=str(error))
             return
         if progress is not None:
             memory.learn_progress(*key, progress)
@@ -212,7 +213,7 @@ class Actor:
         self.cache.apply(PDFCHUNKS.plural, raw)
         log.info(
             "chunk",
-            job=f"{meta.namespace}/{job.metadata.name}",
+            job=job_key(job),
             chunk=action.chunk.spec.index,
             start=status.starts,
             phase=status.phase.value,
@@ -229,7 +230,7 @@ class Actor:
         selector = f"{LABEL_JOB_UID}={job.metadata.uid},{LABEL_CHUNK}={chunk.spec.index}"
         if start > 1 and await self._live_pods(job, selector):
             raise ConflictError(f"chunk {chunk.spec.index} has a live pod that the cache did not know")
-        urls = await self._urls(job, chunk, start)
+        urls = await self._urls(job, chunk, start, _adopted(memory))
         plan = memory.facts.plan
         body = build_job(job, chunk, start, urls, self.settings.runner, plan.empty_pages if plan else ())
         try:
@@ -258,7 +259,7 @@ class Actor:
         pods = [pod for pod in self.cache.pods(job.metadata.uid) if pod.meta.uid in known]
         return any(pod.live(utc_now(), stuck) for pod in pods)
 
-    async def _urls(self, job: PdfJob, chunk: PdfChunk, start: int) -> Urls:
+    async def _urls(self, job: PdfJob, chunk: PdfChunk, start: int, runs: Sequence[str]) -> Urls:
         keys, index = self.keys(job), chunk.spec.index
         seconds = (
             self.settings.pending_timeout_seconds
@@ -267,8 +268,10 @@ class Actor:
             + _URL_MARGIN_SECONDS
         )
         expires = min(seconds, _MAX_URL_SECONDS)
-        earlier = await newest_checkpoint(self.store, keys, index) if start > 1 else None
-        previous = self.store.presign_get(keys.checkpoint(index, earlier), expires) if earlier is not None else None
+        earlier = None
+        if start > 1 or runs:
+            earlier = await newest_checkpoint(self.store, keys, index, runs=runs, after=chunk.status.fresh_after)
+        previous = self.store.presign_get(earlier, expires) if earlier is not None else None
         return Urls(
             chunk=self.store.presign_get(keys.chunk(index), expires),
             checkpoint=self.store.presign_put(keys.checkpoint(index, start), expires),
@@ -298,4 +301,9 @@ class Actor:
         try:
             await self.cluster.create_event(job.metadata.namespace, build_event(job, kind, reason, message, utc_now()))
         except KubernetesError as error:
-            log.warning("event not recorded", job=job.metadata.name, reason=str(reason), error=str(error))
+            log.warning("event not recorded", job=job_key(job), reason=str(reason), error=str(error))
+
+
+def _adopted(memory: JobMemory) -> Sequence[str]:
+    """Return the earlier lives whose results and checkpoints are this one's too."""
+    return memory.facts.plan.adopted if memory.facts.plan is not None else ()

@@ -1,11 +1,17 @@
-"""What S3 holds of a start that has ended: its result, verified, or else its newest checkpoint."""
+"""What S3 holds of a start that has ended: its result, verified, or else its newest checkpoint.
+
+Results and checkpoints of earlier lives of the PdfJob that the plan adopts lie under the same keys with their runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+import structlog
 from pydantic import ValidationError
 
 from pdfjob_api.contract import MAX_RESULT_BYTES, Checkpoint, Progress, check_result
@@ -16,9 +22,18 @@ from .observation import EndFacts
 from .storage.errors import ObjectNotFound, ObjectTooLarge
 from .storage.s3 import ObjectStore
 
+log = structlog.get_logger(__name__)
 
-async def read_end(store: ObjectStore, keys: JobKeys, chunk: PdfChunk, start: int) -> EndFacts:
+
+async def read_end(
+    store: ObjectStore, keys: JobKeys, chunk: PdfChunk, start: int, runs: Sequence[str] = ()
+) -> EndFacts:
     """Read the result of a start back once and check size, hash and shape; without one count what was saved.
+
+    Parameters
+    ----------
+    runs
+        Earlier lives that the plan adopts, newest first: their checkpoints are saved work too.
 
     Raises
     ------
@@ -35,15 +50,56 @@ async def read_end(store: ObjectStore, keys: JobKeys, chunk: PdfChunk, start: in
         error = None
     except (ObjectTooLarge, ValueError) as problem:
         error = f"the result object is not valid: {problem}"[:1024]
-    newest = await newest_checkpoint(store, keys, chunk.spec.index)
-    items = await _saved_items(store, keys.checkpoint(chunk.spec.index, newest)) if newest is not None else 0
+    newest = await newest_checkpoint(store, keys, chunk.spec.index, runs=runs, after=chunk.status.fresh_after)
+    items = await _saved_items(store, newest) if newest is not None else 0
     return EndFacts(result=None, result_error=error, items=items)
 
 
-async def newest_checkpoint(store: ObjectStore, keys: JobKeys, index: int) -> int | None:
-    """Return the number of the last start of this run that saved a checkpoint, None when none did."""
-    starts = [keys.start_of_checkpoint(key) async for key in store.list_keys(keys.checkpoints(index))]
-    return max((start for start in starts if start is not None), default=None)
+async def read_adopted(
+    store: ObjectStore, keys: JobKeys, chunk: PdfChunk, runs: Sequence[str]
+) -> ChunkResultStatus | None:
+    """Return the newest right result that an earlier life left for a chunk; None when there is none.
+
+    Parameters
+    ----------
+    runs
+        Earlier lives that the plan adopts, newest first.
+
+    Raises
+    ------
+    StorageError
+        When the storage does not say.
+    """
+    folder = keys.chunk_result(chunk.spec.index, 1).rpartition("/")[0] + "/"
+    there = [key async for key in store.list_keys(folder)]
+    for run in runs:
+        for key in _of_run(keys, run, there):
+            try:
+                data = await store.get(key, MAX_RESULT_BYTES)
+                return await asyncio.to_thread(_verify, data, chunk, store.uri(key))
+            except ObjectNotFound:
+                continue
+            except (ObjectTooLarge, ValueError) as error:
+                log.warning("a damaged result of an earlier life is not adopted", key=key, error=str(error)[:500])
+    return None
+
+
+async def newest_checkpoint(
+    store: ObjectStore, keys: JobKeys, index: int, *, runs: Sequence[str] = (), after: int = 0
+) -> str | None:
+    """Return the key of the checkpoint to go on from: of the last start that saved one, None when none did.
+
+    Parameters
+    ----------
+    runs
+        Earlier lives that the plan adopts, newest first; they come after this one.
+    after
+        Only later starts count, and no earlier life when it is not 0: the chunk had succeeded and is done again.
+    """
+    there = [key async for key in store.list_keys(keys.checkpoints(index))]
+    lives = [keys.uid, *(runs if after == 0 else ())]
+    newest = (key for run in lives for key in _of_run(keys, run, there, after if run == keys.uid else 0))
+    return next(newest, None)
 
 
 async def read_progress(store: ObjectStore, keys: JobKeys, chunk: PdfChunk, start: int) -> Progress | None:
@@ -53,6 +109,13 @@ async def read_progress(store: ObjectStore, keys: JobKeys, chunk: PdfChunk, star
         return Progress.model_validate_json(data)
     except (ObjectNotFound, ObjectTooLarge, ValidationError):
         return None
+
+
+def _of_run(keys: JobKeys, run: str, there: Iterable[str], after: int = 0) -> list[str]:
+    """Return the keys that starts of one life wrote, the last start first."""
+    own = replace(keys, uid=run)
+    starts = [(number, key) for key in there if (number := own.start_of_checkpoint(key)) is not None]
+    return [key for number, key in sorted(starts, reverse=True) if number > after]
 
 
 def _verify(data: bytes, chunk: PdfChunk, uri: str) -> ChunkResultStatus:

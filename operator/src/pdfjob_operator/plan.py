@@ -1,18 +1,28 @@
-"""The two commit points of splitting: plan.json before the first chunk object, manifest.json after the last."""
+"""The two commit points of splitting: plan.json before the first chunk object, manifest.json after the last.
+
+Also what is the same in two lives of one name: a PdfJob that was deleted with ``deletionPolicy: Retain`` and created
+again goes on from what is stored when document, ranges and settings are those of the stored plan.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from pdfjob_api.base import Model
+from pdfjob_api.conditions import ChunkPhase
+from pdfjob_api.errors import ChunkCode
+from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJobSpec, SourceStatus
 
 from .planning import ChunkRange, plan_ranges
+
+_MOST_ADOPTED: Final = 10
+"""Earlier lives whose results and checkpoints are looked for."""
 
 
 class Plan(Model):
@@ -32,6 +42,27 @@ class Plan(Model):
     empty_pages: list[int] = Field(default_factory=list)
     """Pages without content, or with content that cannot be read whole, under ``repair: Repair`` when the document is
     damaged: a runner that finds no text on one reports it as missing."""
+    adopted: list[str] = Field(default_factory=list)
+    """Runs of earlier lives whose results and checkpoints are this one's too, newest first."""
+
+    def adopted_by(self, run: str, spec: PdfJobSpec, source: SourceStatus) -> Plan | None:
+        """Return the plan of a later life that goes on from this one's objects; None when it has to start clean.
+
+        Parameters
+        ----------
+        run
+            The later life.
+        source
+            The document that it has fetched; the pages follow from its bytes.
+        """
+        chunking = spec.chunking
+        here = (self.source.sha256, self.pages_per_chunk, self.threshold_pages, self.overlap_pages)
+        there = (source.sha256, chunking.pages_per_chunk, chunking.threshold_pages, chunking.overlap_pages)
+        if here != there or self.settings_sha256 != settings_hash(spec):
+            return None
+        runs = [self.run, *(each for each in self.adopted if each != self.run)]
+        known = source.model_copy(update={"pages": self.source.pages})
+        return self.model_copy(update={"run": run, "source": known, "adopted": runs[:_MOST_ADOPTED]})
 
     def ranges(self, spec: PdfJobSpec) -> tuple[ChunkRange, ...]:
         """Return the page ranges of the chunks; they follow from the number of pages and the immutable chunking."""
@@ -67,3 +98,22 @@ def settings_hash(spec: PdfJobSpec) -> str:
 def inputs_hash(results: Iterable[str]) -> str:
     """Hash what a merged result was made of: the SHA-256 of each chunk result, in order of the chunks."""
     return hashlib.sha256("\n".join(results).encode()).hexdigest()
+
+
+def merge_inputs(chunks: Iterable[PdfChunk]) -> str:
+    """Hash what a merge of these chunks, in order, is made of: results, and the codes of those that failed."""
+    return inputs_hash(merge_input(chunk) or "" for chunk in chunks)
+
+
+def merge_input(chunk: PdfChunk) -> str | None:
+    """Return what a chunk is to the merge: the SHA-256 of its result, ``missing:CODE``, None when it has not ended."""
+    status = chunk.status
+    if status.phase is ChunkPhase.SUCCEEDED and status.result is not None:
+        return status.result.sha256
+    return f"missing:{missing_code(chunk)}" if status.phase is ChunkPhase.FAILED else None
+
+
+def missing_code(chunk: PdfChunk) -> str:
+    """Return the code under which the pages of a failed chunk are missing."""
+    error = chunk.status.last_error
+    return error.code if error is not None else ChunkCode.PROCESSING_ERROR.value

@@ -1,4 +1,4 @@
-"""Background work of a PdfJob: split, merge, clean. Each can be killed at any point and run again.
+"""Background work of a PdfJob: split, merge, record, clean. Each can be killed at any point and run again.
 
 At most one piece of work per PdfJob is under way. It reports by changing the facts in the job's memory and asking for
 a reconcile; it decides nothing.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -18,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from pdfjob_api.conditions import Reason
+from pdfjob_api.conditions import ChunkPhase, Reason
 from pdfjob_api.contract import MAX_RESULT_BYTES
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.names import ANNOTATION_FILE_NAME, run_of
@@ -27,20 +26,23 @@ from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
 
 from .cache import Cache
 from .clock import from_wire, utc_now
-from .documents import Documents, MergedFile, MergeInput, ResultPart
+from .documents import Documents, MergedFile, MergeInput, MissingPart, ResultPart
 from .memory import JobMemory
 from .observation import Merged, WorkKind
-from .plan import Manifest, Plan, StoredChunk, inputs_hash, settings_hash
+from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, missing_code, settings_hash
 from .planning import ChunkRange
+from .records import store_job_record
 from .resources import build_chunk, build_event
 from .settings import Settings
 from .sources import fetch_source
-from .storage.errors import BucketNotFound, ObjectNotFound, PreconditionFailed, StorageError
+from .storage.errors import BucketNotFound, ObjectNotFound, ObjectTooLarge, PreconditionFailed, StorageError
 from .storage.kubernetes import PDFCHUNKS, AlreadyExistsError, Cluster, ConflictError, KubernetesError
 from .storage.s3 import ObjectStore
+from .stored import intact_chunks, read_manifest, read_plan, start_clean
 from .work_errors import MergeInputError, PlanMismatchError, work_error
 
-_MAX_PLAN_BYTES: Final = 64 * 1024**2
+_CREATES: Final = 16
+"""PdfChunks of stored chunk PDFs that are made at once."""
 _SOURCES: Final = 4
 """Sources on the operator's disk at once, over all PdfJobs: its volume has a limit, beyond it the pod is evicted."""
 _CLEAN_SECONDS: Final = 600.0
@@ -88,7 +90,7 @@ class Work:
     async def _run(self, job: PdfJob, memory: JobMemory, kind: WorkKind) -> None:
         # One for each kind: the removal of the last one may still be under way, on another thread.
         folder = self.settings.work_dir / f"{job.metadata.uid}-{kind.value}"
-        context = {"job": f"{job.metadata.namespace}/{job.metadata.name}", "work": kind.value}
+        context = {"job": job_key(job), "work": kind.value}
         try:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             log.info("work begins", **context)
@@ -97,6 +99,8 @@ class Work:
                     await self._split(job, memory, folder)
                 case WorkKind.MERGE:
                     await self._merge(job, memory, folder)
+                case WorkKind.RECORD:
+                    await self._record(job, memory)
                 case WorkKind.CLEAN:
                     await self._clean(job, memory)
             memory.work_succeeded(kind)
@@ -115,61 +119,74 @@ class Work:
 
     async def _split(self, job: PdfJob, memory: JobMemory, folder: Path) -> None:
         """Make plan.json, the chunk PDFs, the PdfChunks and manifest.json, as far as they are not there."""
-        keys = self.keys(job)
-        plan = await self._stored_plan(job, keys)
-        manifest = await self._stored_manifest(keys) if plan is not None else None
-        if plan is not None and manifest is not None:
+        keys, run = self.keys(job), run_of(job.metadata.uid)
+        found = await read_plan(self.store, keys)
+        # Settings of this run's plan are immutable; their hash differs all the same when a newer CRD has a new default.
+        plan = found if found is not None and found.run == run else None
+        manifest = await read_manifest(self.store, keys)
+        if plan is not None and manifest is not None and manifest.run == run:
             memory.learn(plan=plan, manifest=manifest, stored=len(manifest.chunks))
             return
         memory.learn(plan=plan, step=Reason.FETCHING)  # chunks that are stored already need not wait for a place
         self.wake(job.metadata.uid)
+        if plan is not None:
+            await self._take_over(job, memory, plan)
+            if not self._unstored(job, plan):  # a manifest that was lost needs no source
+                await self._store_manifest(job, memory, plan)
+                return
         async with self.sources:
-            await self._split_source(job, memory, folder, plan)
+            await self._split_source(job, memory, folder, found)
 
-    async def _split_source(self, job: PdfJob, memory: JobMemory, folder: Path, plan: Plan | None) -> None:
-        """Fetch the source and split it; what is stored already stays."""
-        keys = self.keys(job)
-        source = folder / "source.pdf"
+    async def _split_source(self, job: PdfJob, memory: JobMemory, folder: Path, found: Plan | None) -> None:
+        """Fetch the source and split it; what is stored already stays.
+
+        Parameters
+        ----------
+        found
+            The stored plan, of this life or of an earlier one.
+        """
+        source, run = folder / "source.pdf", run_of(job.metadata.uid)
         fetched = await fetch_source(
             job.spec.source, job.metadata.namespace, source, settings=self.settings, store=self.store
         )
         memory.learn(step=Reason.SPLITTING)
         self.wake(job.metadata.uid)
-        if plan is None:
-            file_name = job.metadata.annotations.get(ANNOTATION_FILE_NAME) or fetched.file_name
-            found = SourceStatus(sha256=fetched.sha256, size_bytes=fetched.size_bytes, file_name=file_name[:255])
-            plan = await self._make_plan(job, keys, source, found)
-        elif plan.source.sha256 != fetched.sha256:
+        own = found.source if found is not None and found.run == run else job.status.source
+        if own is not None and own.sha256 != fetched.sha256:
             raise PlanMismatchError("the source changed while it was being split; create a new PdfJob for the new one")
+        plan = found
+        if plan is None or plan.run != run:
+            file_name = job.metadata.annotations.get(ANNOTATION_FILE_NAME) or fetched.file_name
+            document = SourceStatus(sha256=fetched.sha256, size_bytes=fetched.size_bytes, file_name=file_name[:255])
+            plan = await self._adopt(job, found, document) or await self._make_plan(job, source, document)
         memory.learn(plan=plan)
         self.wake(job.metadata.uid)
-        stored = await self._store_chunks(job, memory, source, plan.ranges(job.spec))
-        manifest = Manifest(run=run_of(job.metadata.uid), chunks=stored)
-        await self.store.put(keys.manifest, manifest.model_dump_json(by_alias=True).encode())
-        memory.learn(manifest=manifest)
+        await self._take_over(job, memory, plan)
+        await self._store_chunks(job, memory, source, plan)
+        await self._store_manifest(job, memory, plan)
 
-    async def _stored_plan(self, job: PdfJob, keys: JobKeys) -> Plan | None:
-        """Return this run's plan; what an earlier life of the same name left is removed, but for its merged result."""
-        try:
-            data = await self.store.get(keys.plan, _MAX_PLAN_BYTES)
-        except ObjectNotFound:
+    async def _adopt(self, job: PdfJob, found: Plan | None, document: SourceStatus) -> Plan | None:
+        """Go on from the plan of an earlier life of the same name, or else remove what that life left.
+
+        One PUT makes the plan this life's: before it the earlier plan stands and all is done again, after it the
+        chunk PDFs, results and checkpoints of the lives that it names are this one's too. Runners of an earlier life
+        write under keys of their own run only, however late.
+        """
+        if found is None:
             return None
-        plan = Plan.model_validate_json(data)
-        if plan.run == run_of(job.metadata.uid):
-            # Its settings are immutable; their hash differs all the same when a newer CRD has brought a new default.
-            return plan
-        await self.store.delete_prefix(keys.root, keep=keys.is_merged_result)
-        return None
-
-    async def _stored_manifest(self, keys: JobKeys) -> Manifest | None:
-        try:
-            return Manifest.model_validate_json(await self.store.get(keys.manifest, _MAX_PLAN_BYTES))
-        except ObjectNotFound:
+        keys = self.keys(job)
+        plan = found.adopted_by(run_of(job.metadata.uid), job.spec, document)
+        if plan is None:
+            removed = await start_clean(self.store, keys)
+            log.info("another document or other settings: started clean", job=job_key(job), removed=removed)
             return None
+        await self.store.put(keys.plan, plan.model_dump_json(by_alias=True).encode())
+        log.info("an earlier life is adopted", job=job_key(job), runs=plan.adopted)
+        return plan
 
-    async def _make_plan(self, job: PdfJob, keys: JobKeys, source: Path, found: SourceStatus) -> Plan:
+    async def _make_plan(self, job: PdfJob, source: Path, found: SourceStatus) -> Plan:
         inspection = await self.documents.inspect(source, job.spec.source.repair)
-        chunking = job.spec.chunking
+        chunking, key = job.spec.chunking, self.keys(job).plan
         plan = Plan(
             run=run_of(job.metadata.uid),
             source=found.model_copy(update={"pages": inspection.pages}),
@@ -180,24 +197,60 @@ class Work:
             damage=[text[:200] for text in inspection.damage[:20]],
             empty_pages=list(inspection.empty_pages),
         )
+        data = plan.model_dump_json(by_alias=True).encode()
         try:
-            await self.store.put(keys.plan, plan.model_dump_json(by_alias=True).encode(), if_absent=True)
-        except PreconditionFailed:  # an earlier try of this run stored it and did not live to hear so
-            stored = await self._stored_plan(job, keys)
-            return stored or plan
+            await self.store.put(key, data, if_absent=True)
+        except PreconditionFailed:  # an earlier try of this run stored it and did not live to hear so, or it is damaged
+            stored = await read_plan(self.store, self.keys(job))
+            if stored is not None and stored.run == plan.run:
+                return stored
+            await self.store.put(key, data)
         return plan
 
-    async def _store_chunks(
-        self, job: PdfJob, memory: JobMemory, source: Path, ranges: tuple[ChunkRange, ...]
-    ) -> list[StoredChunk]:
-        """Store the PDF and make the PdfChunk of every range that has none; return all of them by index."""
+    async def _take_over(self, job: PdfJob, memory: JobMemory, plan: Plan) -> None:
+        """Make the PdfChunks of the chunk PDFs that an adopted life stored and that are still right.
+
+        Its manifest goes when some are not: they are written anew, perhaps not to the same byte, and a PdfChunk made
+        of the old entry after a crash would have the wrong hash.
+        """
         keys = self.keys(job)
-        stored = {
-            index: StoredChunk(index=index, size_bytes=chunk.spec.size_bytes, sha256=chunk.spec.sha256)
-            for index, chunk in self.cache.chunks(job.metadata.uid).items()
-        }
-        memory.learn(stored=len(stored))
-        missing = [pages for pages in ranges if pages.index not in stored]
+        manifest = await read_manifest(self.store, keys) if plan.adopted else None
+        if manifest is None or manifest.run not in plan.adopted:
+            return
+        ranges = plan.ranges(job.spec)
+        there = self.cache.chunks(job.metadata.uid)
+        intact = await intact_chunks(self.store, keys, manifest)
+        todo = [chunk for chunk in intact if chunk.index not in there and chunk.index < len(ranges)]
+        for first in range(0, len(todo), _CREATES):
+            some = todo[first : first + _CREATES]
+            await asyncio.gather(*(self.create_chunk(job, ranges[chunk.index], chunk) for chunk in some))
+            memory.learn(stored=len(self.cache.chunks(job.metadata.uid)))
+            self.wake(job.metadata.uid)
+        if self._unstored(job, plan):
+            await self.store.delete(keys.manifest)
+
+    def _unstored(self, job: PdfJob, plan: Plan) -> list[ChunkRange]:
+        """Return the ranges without a PdfChunk; one is made only after its object is stored."""
+        there = self.cache.chunks(job.metadata.uid)
+        return [pages for pages in plan.ranges(job.spec) if pages.index not in there]
+
+    async def _store_manifest(self, job: PdfJob, memory: JobMemory, plan: Plan) -> None:
+        """Write down that every chunk is stored. The PdfChunks say what is."""
+        chunks = self.cache.chunks(job.metadata.uid)
+        unstored = self._unstored(job, plan)
+        if unstored:
+            raise ConflictError(f"PdfChunk {unstored[0].index} was deleted; it is made again")
+        specs = [chunks[pages.index].spec for pages in plan.ranges(job.spec)]
+        stored = [StoredChunk(index=spec.index, size_bytes=spec.size_bytes, sha256=spec.sha256) for spec in specs]
+        manifest = Manifest(run=run_of(job.metadata.uid), chunks=stored)
+        await self.store.put(self.keys(job).manifest, manifest.model_dump_json(by_alias=True).encode())
+        memory.learn(manifest=manifest, stored=len(stored))
+
+    async def _store_chunks(self, job: PdfJob, memory: JobMemory, source: Path, plan: Plan) -> None:
+        """Store the PDF and make the PdfChunk of every range that has none."""
+        keys, ranges = self.keys(job), plan.ranges(job.spec)
+        missing = self._unstored(job, plan)
+        memory.learn(stored=len(ranges) - len(missing))
         out = source.parent / "chunks"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
         async with aclosing(self.documents.split(source, missing, out, job.spec.source.repair)) as files:
@@ -206,10 +259,8 @@ class Work:
                 await self.store.upload(file.path, keys.chunk(file.index), content_type="application/pdf", metadata={})
                 await asyncio.to_thread(file.path.unlink)
                 await self.create_chunk(job, ranges[file.index], entry)
-                stored[file.index] = entry
-                memory.learn(stored=len(stored))
+                memory.learn(stored=memory.facts.stored + 1)
                 self.wake(job.metadata.uid)
-        return [stored[pages.index] for pages in ranges]
 
     async def create_chunk(self, job: PdfJob, pages: ChunkRange, stored: StoredChunk) -> None:
         """Make the PdfChunk of a stored chunk PDF; one that is there already is ours if this PdfJob owns it."""
@@ -226,49 +277,56 @@ class Work:
         self.cache.apply(PDFCHUNKS.plural, raw)
 
     async def _merge(self, job: PdfJob, memory: JobMemory, folder: Path) -> None:
-        """Merge the chunk results in page order and store the files; the same bytes each time."""
+        """Merge the chunk results in page order and store the files; the same bytes each time.
+
+        Chunks that failed leave gaps: whether they may is decided before this begins.
+        """
         keys = self.keys(job)
         chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
         plan = memory.facts.plan
         planned = [pages.index for pages in plan.ranges(job.spec)] if plan is not None else []
-        if [chunk.spec.index for chunk in chunks if chunk.status.result is not None] != planned:
-            raise ConflictError("a PdfChunk was deleted; it is made and done again before the merge")
-        inputs = inputs_hash(chunk.status.result.sha256 if chunk.status.result else "" for chunk in chunks)
+        if [chunk.spec.index for chunk in chunks if merge_input(chunk) is not None] != planned:
+            raise ConflictError("a PdfChunk was deleted or started again; it is done before the merge")
+        inputs = merge_inputs(chunks)
         out = folder / "merged"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
         async with aclosing(self._results(chunks, folder)) as results:
             merged = await self.documents.merge(results, out, job.spec.output.formats)
         files = [await self._store_merged(keys, file, inputs) for file in merged.files]
-        memory.learn(merged=Merged(tuple(files), tuple(merged.missing)))
+        memory.learn(merged=Merged(tuple(files), tuple(merged.missing), inputs))
 
     async def _results(self, chunks: list[PdfChunk], folder: Path) -> AsyncGenerator[MergeInput, None]:
         """Bring the chunk results to disk one after the other, the next while the present one is merged."""
-        ahead: asyncio.Task[Path] | None = None
+        ahead: asyncio.Task[MergeInput] | None = None
         try:
             for number, chunk in enumerate(chunks):
-                path = await (ahead or asyncio.create_task(self._fetch_result(chunk, folder)))
+                part = await (ahead or asyncio.create_task(self._part(chunk, folder)))
                 following = chunks[number + 1] if number + 1 < len(chunks) else None
-                ahead = asyncio.create_task(self._fetch_result(following, folder)) if following else None
-                yield ResultPart(path, chunk.spec.start_page, chunk.spec.end_page)
-                await asyncio.to_thread(path.unlink, missing_ok=True)
+                ahead = asyncio.create_task(self._part(following, folder)) if following else None
+                yield part
+                if isinstance(part, ResultPart):
+                    await asyncio.to_thread(part.path.unlink, missing_ok=True)
         finally:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _fetch_result(self, chunk: PdfChunk, folder: Path) -> Path:
-        result = chunk.status.result
-        path = folder / f"{chunk.spec.index}.json"
-        if result is None:
-            raise MergeInputError(f"chunk {chunk.spec.index} has no result")
+    async def _part(self, chunk: PdfChunk, folder: Path) -> MergeInput:
+        """Bring the result of a chunk to disk, or name its pages as missing when it failed."""
+        spec, result = chunk.spec, chunk.status.result
+        if chunk.status.phase is ChunkPhase.FAILED or result is None:
+            return MissingPart(spec.start_page, spec.end_page, missing_code(chunk))
+        path = folder / f"{spec.index}.json"
         key = result.uri.removeprefix(self.store.uri(""))
         try:
-            await self.store.download(key, path, max_bytes=MAX_RESULT_BYTES)
+            sha256 = await self.store.download(key, path, max_bytes=MAX_RESULT_BYTES)
         except ObjectNotFound as error:
-            raise MergeInputError(f"the result of chunk {chunk.spec.index} is gone from the storage") from error
-        if await asyncio.to_thread(_sha256, path) != result.sha256:
-            raise MergeInputError(f"the result of chunk {chunk.spec.index} is not what its runner stored")
-        return path
+            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is gone from the storage") from error
+        except ObjectTooLarge as error:
+            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is damaged: {error}") from error
+        if sha256 != result.sha256:
+            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is not what its runner stored")
+        return ResultPart(path, spec.start_page, spec.end_page)
 
     async def _store_merged(self, keys: JobKeys, file: MergedFile, inputs: str) -> ResultFile:
         """Upload a merged file unless this very one is stored."""
@@ -279,25 +337,48 @@ class Work:
             await self.store.upload(file.path, key, content_type=_CONTENT_TYPES[file.format], metadata=metadata)
         return ResultFile(format=file.format, uri=self.store.uri(key), bytes=file.size_bytes, sha256=file.sha256)
 
+    async def _record(self, job: PdfJob, memory: JobMemory) -> None:
+        """Store the record of the job that outlives it; a deletion gives up on storage that is gone for good."""
+        keys = self.keys(job)
+        chunks = self.cache.chunks(job.metadata.uid).values()
+        try:
+            uri = await store_job_record(self.store, keys, job, chunks, utc_now())
+        except StorageError as error:
+            if not _gone_for_good(job, error):
+                raise
+            await self._abandon(job, f"the history record {self.store.uri(keys.history_record)} is not stored: {error}")
+            uri = ""
+        memory.learn(recorded=uri)
+
     async def _clean(self, job: PdfJob, memory: JobMemory) -> None:
-        """Remove everything of the job but the merged result; give up on storage that is gone for good."""
+        """Remove everything of the job but merged result and history; give up on storage that is gone for good."""
         keys = self.keys(job)
         try:
             removed = await self.store.delete_prefix(keys.root, keep=keys.is_merged_result)
-            log.info("objects removed", job=job.metadata.name, count=removed)
+            log.info("objects removed", job=job_key(job), count=removed)
         except StorageError as error:
-            marked = from_wire(job.metadata.deletion_timestamp or "")
-            gone = isinstance(error, BucketNotFound) or (utc_now() - marked).total_seconds() > _CLEAN_SECONDS
-            if not gone:
+            if not _gone_for_good(job, error):
                 raise
-            text = f"objects under {self.store.uri(keys.root)} could not be removed and may be left there: {error}"
-            log.warning("objects left behind", job=job.metadata.name, error=text)
-            with contextlib.suppress(KubernetesError):  # a namespace that is being deleted takes no Event
-                event = build_event(job, "Warning", Reason.CLEANUP_ABANDONED, text, utc_now())
-                await self.cluster.create_event(job.metadata.namespace, event)
+            what = f"objects under {self.store.uri(keys.root)} could not be removed and may be left there"
+            await self._abandon(job, f"{what}: {error}")
         memory.learn(cleaned=True)
 
+    async def _abandon(self, job: PdfJob, text: str) -> None:
+        """Tell what is given up so that the deletion of a PdfJob goes on."""
+        log.warning("storage is given up", job=job_key(job), error=text)
+        with contextlib.suppress(KubernetesError):  # a namespace that is being deleted takes no Event
+            event = build_event(job, "Warning", Reason.CLEANUP_ABANDONED, text, utc_now())
+            await self.cluster.create_event(job.metadata.namespace, event)
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+def _gone_for_good(job: PdfJob, error: StorageError) -> bool:
+    """Whether the deletion of a PdfJob goes on without its storage. For one that lives, storage always comes back."""
+    if job.metadata.deletion_timestamp is None:
+        return False
+    away = (utc_now() - from_wire(job.metadata.deletion_timestamp)).total_seconds()
+    return isinstance(error, BucketNotFound) or away > _CLEAN_SECONDS
+
+
+def job_key(job: PdfJob) -> str:
+    """Return ``namespace/name``, the value of the key ``job`` in the log."""
+    return f"{job.metadata.namespace}/{job.metadata.name}"

@@ -18,7 +18,17 @@ class PlanMismatchError(Exception):
 
 
 class MergeInputError(Exception):
-    """A chunk result that the merge needs is gone or damaged."""
+    """A chunk result that the merge needs is gone or damaged.
+
+    Attributes
+    ----------
+    chunk
+        Index of the chunk.
+    """
+
+    def __init__(self, chunk: int, message: str) -> None:
+        super().__init__(message)
+        self.chunk = chunk
 
 
 def work_error(error: Exception, retry_at: datetime) -> WorkError:
