@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -23,19 +24,25 @@ from pdfjob_api.names import MANAGED_BY
 from .clock import utc_now
 from .storage.kubernetes import LEASES, AlreadyExistsError, Cluster, ConflictError, KubernetesError, NotFoundError
 
-DURATION_SECONDS: Final = 10
-"""Nobody else takes a lease before it has not been renewed for so long."""
-RENEW_SECONDS: Final = 6.0
-"""A holder whose renewals fail for so long gives up, well before others may take the lease."""
-RETRY_SECONDS: Final = 2.0
-"""From the begin of one try to the next."""
 CALL_SECONDS: Final = 3.0
 """Time-out of one call: within the renew deadline there is room for another."""
-_MARGIN_SECONDS: Final = 1.0
-"""A write must have arrived before the lease expires, so none begins in the last second."""
 
 Raw = dict[str, Any]
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things take, in seconds."""
+
+    duration: int = 10
+    """Nobody else takes a lease before it has not been renewed for so long."""
+    renew: float = 6.0
+    """A holder whose renewals fail for so long gives up, well before others may take the lease."""
+    retry: float = 2.0
+    """From the begin of one try to the next."""
+    margin: float = 1.0
+    """A write must have arrived before the lease expires, so none begins in this last part of it."""
 
 
 class LeaseLostError(RuntimeError):
@@ -87,8 +94,10 @@ class Lease:
         *,
         lost: Callable[[str], None] = end_process,
         now: Callable[[], float] = clock,
+        times: Times | None = None,
     ) -> None:
         self.cluster = cluster
+        self._times = times or Times()
         self._namespace = namespace
         self._name = name
         self._identity = identity
@@ -108,7 +117,7 @@ class Lease:
 
     @property
     def _expires(self) -> float:
-        return self._renewed + DURATION_SECONDS - _MARGIN_SECONDS
+        return self._renewed + self._times.duration - self._times.margin
 
     def check(self) -> None:
         """Pass while the lease is valid; to be called before each write, from any thread, and cheap.
@@ -144,7 +153,7 @@ class Lease:
                 if str(error) != trouble:
                     log.warning("the lease cannot be asked for", error=str(error))
                 found, trouble = None, str(error)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._times.retry)
         self._ended.clear()
         # A thread, since an event loop that is blocked cannot see that time has passed.
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
@@ -152,15 +161,15 @@ class Lease:
 
     async def hold(self) -> None:
         """Renew the lease; returns only when it was released, since the process ends when it is lost."""
-        due = self._renewed + RETRY_SECONDS
+        due = self._renewed + self._times.retry
         while not self._ended.is_set():
             await asyncio.sleep(max(due - self._now(), 0.0))
-            due = self._now() + RETRY_SECONDS
+            due = self._now() + self._times.retry
             error = await self._renew()
             if error is not None and not self._ended.is_set():
                 age = self._now() - self._renewed
                 log.warning("the lease was not renewed", error=error, seconds=round(age, 1))
-                if age >= RENEW_SECONDS:
+                if age >= self._times.renew:
                     self._lose(error)
 
     async def release(self) -> None:
@@ -176,9 +185,9 @@ class Lease:
 
     async def _renew(self) -> str | None:
         """Try once to renew the lease, before the deadline; returns what went wrong."""
-        left = self._renewed + RENEW_SECONDS - self._now()
+        left = self._renewed + self._times.renew - self._now()
         try:
-            async with asyncio.timeout(max(left, 1.0)):  # one try even if we come late: it is ours until it expires
+            async with asyncio.timeout(max(left, self._times.margin)):  # one try even if late: it has not expired yet
                 try:
                     await self._write(self._held)
                 except (ConflictError, NotFoundError, AlreadyExistsError):
@@ -206,7 +215,7 @@ class Lease:
         version, now = found["metadata"]["resourceVersion"], self._now()
         if self._seen[0] != version:
             self._seen = version, now
-        return self._seen[1] + float(found["spec"].get("leaseDurationSeconds") or DURATION_SECONDS) - now
+        return self._seen[1] + float(found["spec"].get("leaseDurationSeconds") or self._times.duration) - now
 
     async def _next(self, found: Raw) -> Raw:
         """Wait until somebody else's lease changes, or expires; a release is seen at once."""
@@ -233,7 +242,7 @@ class Lease:
     def _body(self, found: Raw, holder: str) -> Raw:
         old = found.get("spec") or {}
         now = utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        new = {"holderIdentity": holder, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": now}
+        new = {"holderIdentity": holder, "leaseDurationSeconds": self._times.duration, "renewTime": now}
         if holder and old.get("holderIdentity") != holder:
             new |= {"acquireTime": now, "leaseTransitions": int(old.get("leaseTransitions") or 0) + bool(found)}
         labels = {"app.kubernetes.io/name": MANAGED_BY, "app.kubernetes.io/component": "operator"}

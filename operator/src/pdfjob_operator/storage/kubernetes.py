@@ -120,6 +120,18 @@ class Cluster:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)
+        return cls.using(configuration, observe, guard=guard, timeout_seconds=timeout_seconds)
+
+    @classmethod
+    def using(
+        cls,
+        configuration: client.Configuration,
+        observe: Callable[[str, float], None] | None = None,
+        *,
+        guard: Callable[[], None] | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> Cluster:
+        """Use the API server of this configuration, otherwise as `connect`."""
         configuration.connection_pool_maxsize = 32
         configuration.retries = 0  # retries are the work queue's
         if guard is not None:
