@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from kubernetes import client, config
 
 from .errors import ClusterError
 
-__all__ = ["ClusterOptions", "load"]
+__all__ = ["ClusterOptions", "load", "user_of"]
 
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Exists inside a pod only."""
@@ -47,13 +47,29 @@ def load(options: ClusterOptions) -> tuple[client.Configuration, str]:
         raise ClusterError(f"the kubeconfig cannot be read: {error}") from error
 
 
+def user_of(options: ClusterOptions) -> str:
+    """Return the name that the kubeconfig has for the user of the chosen context; ``unknown`` inside a pod."""
+    try:
+        return str(_active_context(options).get("user") or "unknown")
+    except config.ConfigException:
+        return "unknown"
+
+
+def _file(options: ClusterOptions) -> str | None:
+    return str(options.kubeconfig) if options.kubeconfig else os.environ.get("KUBECONFIG") or None
+
+
 def _load(options: ClusterOptions, settings: client.Configuration) -> str:
-    path = str(options.kubeconfig) if options.kubeconfig else os.environ.get("KUBECONFIG") or None
+    path = _file(options)
     if path is None and not Path("~/.kube/config").expanduser().exists() and _POD_NAMESPACE.exists():
         config.load_incluster_config(client_configuration=settings)
         return _POD_NAMESPACE.read_text().strip()
     config.load_kube_config(config_file=path, context=options.context, client_configuration=settings)
-    contexts, active = config.list_kube_config_contexts(config_file=path)
+    return str(_active_context(options).get("namespace") or "default")
+
+
+def _active_context(options: ClusterOptions) -> dict[str, Any]:
+    contexts, active = config.list_kube_config_contexts(config_file=_file(options))
     if options.context:
         active = next(entry for entry in contexts if entry["name"] == options.context)
-    return str((active.get("context") or {}).get("namespace") or "default")
+    return active.get("context") or {}
