@@ -1,0 +1,95 @@
+"""Fixtures of the fault suite: operators of the tests' own, while the installed one stands still."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from devcluster.paths import Paths
+from tests.support.cluster import environment, kubectl, kubectl_json
+from tests.support.fault_lab import Installation, Lab, open_lab
+from tests.support.fault_verdict import Reference, lived_through
+from tests.support.product import SYSTEM, install, operator_pods, wait_until
+
+_DEPLOYMENT: Final = ("deployment/pdfjob", "-n", SYSTEM)
+_GUARD: Final = """
+exec 9>"$LOCK"; flock -s 9; echo ready; cat > /dev/null
+flock -n -x 9 && exec kubectl scale deployment/pdfjob -n "$SYSTEM" --replicas="$REPLICAS"
+"""
+"""Brings the installed operator back when the last of the test processes has ended, in whatever way."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--as-installed", action="store_true", help="faults: take the product as it is on the cluster")
+
+
+@pytest.fixture(scope="session")
+def installation(pytestconfig: pytest.Config) -> Iterator[Installation]:
+    """The product of this work tree, its operator scaled to nothing until the last test process ends."""
+    lock = Paths.from_environment().cache / "faults.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.with_suffix(".install").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not (pytestconfig.getoption("--as-installed") or operator_stands_still()):
+            install()
+        before = kubectl_json("get", *_DEPLOYMENT)["spec"]["replicas"] or 1
+        guard = subprocess.Popen(
+            ["sh", "-c", _GUARD],
+            env={**environment(), "LOCK": str(lock), "SYSTEM": SYSTEM, "REPLICAS": str(before)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert guard.stdout is not None
+        assert guard.stdin is not None
+        assert guard.stdout.readline() == "ready\n"
+        kubectl("scale", *_DEPLOYMENT, "--replicas=0")
+        wait_until(lambda: not operator_pods(), "the installed operator has ended")
+    yield Installation.read()
+    guard.stdin.close()
+    guard.wait(60)
+
+
+def operator_stands_still() -> bool:
+    """Whether another process of this run has stopped the installed operator already."""
+    found = kubectl("get", *_DEPLOYMENT, "-o", "jsonpath={.spec.replicas}", check=False)
+    return found.stdout.strip() == "0"
+
+
+@pytest.fixture
+def lab(installation: Installation, tmp_path: Path) -> Iterator[Lab]:
+    """A namespace with an operator of its own."""
+    with open_lab(installation, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def reference(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
+) -> Reference:
+    """The result of a job that nothing disturbs, made once for all test processes."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if folder.name.startswith("popen-") else folder) / f"reference-{testrun_uid}.json"
+    with shared.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not shared.exists():
+            shared.write_text(json.dumps({fmt: data.decode() for fmt, data in undisturbed(installation, folder).items()}))
+        found: dict[str, Any] = json.loads(shared.read_text())
+    return {fmt: text.encode() for fmt, text in found.items()}
+
+
+def undisturbed(installation: Installation, folder: Path) -> dict[str, bytes]:
+    with open_lab(installation, folder / "undisturbed") as lab:
+        job = lab.submit()
+        lab.wait(job.finished, "the undisturbed job has ended", 150)
+        status = job.status
+        assert status["phase"] == "Succeeded", lab.describe()
+        lived_through(lab)
+        return {item["format"]: lab.storage.read(item["uri"]) for item in status["result"]["files"]}

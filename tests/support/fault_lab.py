@@ -1,0 +1,202 @@
+"""One fault test's world: a namespace, an operator of its own, and proxies between it and the servers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.support import pdfs
+from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
+from tests.support.fault_cluster import Access, Api, PodWatch, Raw, own_namespace
+from tests.support.fault_operator import OperatorProcess
+from tests.support.fault_proxy import Proxy, trust
+from tests.support.product import SYSTEM, NotYetError, Storage
+from tests.support.web_server import ADDRESS
+
+PAGES: Final = 6
+CHUNKS: Final = 3
+CHUNKING: Final = {"pagesPerChunk": PAGES // CHUNKS, "thresholdPages": 0}
+DOCUMENT: Final = pdfs.text_pdf(PAGES)
+_SMALL: Final = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+"""Many runner pods share one small node."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the operators of the tests take over from the product that is installed on the cluster."""
+
+    access: Access
+    storage: Storage
+    config: Mapping[str, Any]
+    token: str
+    """Of the operator's service account: its rights are the real ones."""
+    s3_url: str
+
+    @classmethod
+    def read(cls) -> Installation:
+        """Read configuration, storage keys and a fresh token from the cluster."""
+        found = kubectl_json("get", "configmap", "pdfjob", "-n", SYSTEM)["data"]["config.yaml"]
+        token = kubectl("create", "token", "pdfjob", "-n", SYSTEM, "--duration=3h").stdout.strip()
+        service = kubectl_json("get", "service", "pdfjob-s3", "-n", SYSTEM)["spec"]
+        url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
+        return cls(Access.from_kubeconfig(), Storage.connect(), yaml.safe_load(found), token, url)
+
+
+@dataclass(frozen=True)
+class FaultJob:
+    """A PdfJob under test."""
+
+    api: Api
+    name: str
+    uid: str
+    keys: str
+    """Where its objects are on S3."""
+
+    def get(self) -> Raw | None:
+        """Return it, None when it is gone."""
+        return self.api.find("pdfjobs", self.name)
+
+    @property
+    def status(self) -> Raw:
+        """Its status; empty when there is none."""
+        raw = self.get()
+        status: Raw = (raw or {}).get("status") or {}
+        return status
+
+    def condition(self, kind: str) -> Raw:
+        """Return a condition; empty when it is not there."""
+        return next((item for item in self.status.get("conditions", []) if item["type"] == kind), {})
+
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self.condition("Finished").get("status") == "True"
+
+    def chunks(self) -> list[Raw]:
+        """Return its PdfChunks by index."""
+        own = [
+            item
+            for item in self.api.list("pdfchunks", f"pdfjob.dev/job={self.name}")
+            if item["metadata"]["ownerReferences"][0]["uid"] == self.uid
+        ]
+        return sorted(own, key=lambda item: int(item["spec"]["index"]))
+
+    def phases(self) -> list[str]:
+        """Return the phases of its chunks."""
+        return [chunk["status"]["phase"] for chunk in self.chunks()]
+
+    def children(self, plural: str, chunk: int | None = None) -> list[Raw]:
+        """Return its ``jobs`` or ``pods``, of one chunk or of all."""
+        more = "" if chunk is None else f",pdfjob.dev/chunk={chunk}"
+        return self.api.list(plural, f"pdfjob.dev/job-uid={self.uid}{more}")
+
+    def is_gone(self) -> bool:
+        """Whether the resource is gone, or another one has its name."""
+        raw = self.get()
+        return raw is None or raw["metadata"]["uid"] != self.uid
+
+    def delete(self) -> None:
+        """Ask for its deletion."""
+        self.api.delete("pdfjobs", self.name, preconditions={"uid": self.uid})
+
+
+@dataclass
+class Lab:
+    """Everything one test needs."""
+
+    installation: Installation
+    api: Api
+    proxy: Proxy
+    operator: OperatorProcess
+    pods: PodWatch
+    bucket: str
+
+    @property
+    def storage(self) -> Storage:
+        """The object store, not through the proxy."""
+        found = self.installation.storage
+        return Storage(found.client, self.bucket, found.access_key, found.secret_key)
+
+    def submit(self, name: str = "book", pages: bytes = DOCUMENT, **spec: Any) -> FaultJob:
+        """Store the document in the inbox and create a PdfJob for it."""
+        key = f"pdfjob/inbox/{self.api.namespace}/{name}.pdf"
+        self.storage.put(key, pages)
+        return self.resubmit(name, key, **spec)
+
+    def resubmit(self, name: str, key: str, **spec: Any) -> FaultJob:
+        """Create a PdfJob for a document that is in the inbox."""
+        body = {
+            "apiVersion": "pdfjob.dev/v1alpha1",
+            "kind": "PdfJob",
+            "metadata": {"name": name},
+            "spec": {"source": {"s3": {"key": key}}, "chunking": CHUNKING, **spec},
+        }
+        raw = self.api.create("pdfjobs", body)
+        return FaultJob(self.api, name, raw["metadata"]["uid"], f"pdfjob/jobs/{self.api.namespace}/{name}/")
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 90) -> Any:
+        """Wait for something, and say in failure what the operator last said."""
+        deadline = time.monotonic() + timeout
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                raise NotYetError(f"after {timeout:.0f} s not yet: {what}\n{self.describe()}")
+            time.sleep(0.15)
+        return found
+
+    def describe(self) -> str:
+        """Return what helps to understand a failure."""
+        jobs = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfjobs")]
+        chunks = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfchunks")]
+        pods = [(raw["metadata"]["name"], raw["status"].get("phase")) for raw in self.api.list("pods")]
+        exits = self.operator.exits
+        return f"jobs {jobs}\nchunks {chunks}\npods {pods}\noperator exits {exits}\n{self.operator.tail()}"
+
+
+@contextmanager
+def open_lab(installation: Installation, folder: Path, **settings: Any) -> Iterator[Lab]:
+    """Make a namespace and start an operator for it; nothing of them is left afterwards.
+
+    Parameters
+    ----------
+    settings
+        Operator settings in camelCase that differ from the installation's.
+    """
+    namespace = f"fault-{uuid.uuid4().hex[:8]}"
+    found = installation.config
+    with ExitStack() as stack:
+        api = stack.enter_context(own_namespace(installation.access, namespace, RESTRICTED))
+        proxy = stack.enter_context(
+            Proxy(
+                installation.access.url,
+                trust(installation.access.authority),
+                installation.token,
+                installation.s3_url,
+                ADDRESS,
+            )
+        )
+        endpoint = f"http://{ADDRESS}:{proxy.s3_port}"
+        config = {
+            **found,
+            "s3": {**found["s3"], "endpoint": endpoint, "podEndpoint": endpoint, "createBucket": False},
+            "runner": {**found["runner"], "resources": _SMALL},
+            "namespaces": [namespace],
+            "leaderElection": {"enabled": False},
+            "maxConcurrentChunks": 0,
+            "workDir": str(folder / "work"),
+            "httpPort": 0,
+            **settings,
+        }
+        config["s3"] |= settings.get("s3", {})
+        credentials = {
+            "AWS_ACCESS_KEY_ID": installation.storage.access_key,
+            "AWS_SECRET_ACCESS_KEY": installation.storage.secret_key,
+        }
+        pods = stack.enter_context(PodWatch(api))
+        operator = stack.enter_context(OperatorProcess(folder / "operator", config, proxy.api_port, credentials))
+        yield Lab(installation, api, proxy, operator, pods, config["s3"]["bucket"])
