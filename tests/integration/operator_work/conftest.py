@@ -1,0 +1,45 @@
+"""Background work on a real S3 server, with the document processes that the operator runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pdfjob_operator.settings import S3Settings
+from pdfjob_operator.storage.s3 import ObjectStore
+from tests.support.object_store import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+from tests.support.wire_api import WireApi, wire_api
+
+from .desk import Desk
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[WireApi]:
+    async with wire_api() as running:
+        yield running
+
+
+@pytest.fixture
+async def desk(server: S3Server, api: WireApi, tmp_path: Path) -> AsyncIterator[Desk]:
+    """Everything one operator process has, on a bucket of its own."""
+    settings = S3Settings(endpoint=server.endpoint, bucket=f"b-{tmp_path.name.replace('_', '-')[:50].lower()}")
+    store = ObjectStore(settings)
+    await store.create_bucket()
+    store.close()
+    ready = Desk(settings, api, tmp_path / "work")
+    yield ready
+    await ready.close()
