@@ -81,7 +81,10 @@ def jobs(place: str, source: dict[str, Any], two_chunks: dict[str, Any]) -> dict
     limited = 'if [ "$start" = 1 ]; then exit 72; fi; store "at last"'
     policy = {"maxRetries": 2, "backoff": {"initialSeconds": 2, "factor": 2, "maxSeconds": 60}}
     slow: dict[str, dict[str, Any]] = {
-        "image": {"runner": {"image": "localhost/pdfjob-nowhere:1"}},
+        "image": {
+            "runner": {"image": "localhost/pdfjob-nowhere:1"},
+            "limits": {"pendingTimeoutSeconds": PENDING_TIMEOUT_SECONDS},
+        },
         "retries": {"processor": shell_processor(fails), "retryPolicy": policy, "chunking": two_chunks},
         "limited": {"processor": shell_processor(limited), "retryPolicy": {**policy, "maxRetries": 0}},
     }

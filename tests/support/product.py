@@ -29,7 +29,6 @@ ARCHIVE: Final = "pdfjob-tests-archive"
 MAX_CONCURRENT_CHUNKS: Final = 4
 SETTINGS: Final = (
     f"maxConcurrentChunks={MAX_CONCURRENT_CHUNKS}",
-    f"pendingTimeoutSeconds={PENDING_TIMEOUT_SECONDS}",
     f"source.allowedCidrs[0]={ADDRESS}/32",
     f"source.allowedBuckets.*[0]={ARCHIVE}",
 )

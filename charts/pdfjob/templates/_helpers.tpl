@@ -119,6 +119,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
 {{- fail "serviceAccount.create=false needs serviceAccount.name" -}}
 {{- end -}}
+{{- if and (gt (int .Values.operator.replicas) 1) (not .Values.leaderElection.enabled) -}}
+{{- fail "operator.replicas above 1 needs leaderElection.enabled: two operators would dispatch the same chunks" -}}
+{{- end -}}
 {{- if ne (empty .Values.s3.embedded.accessKey) (empty .Values.s3.embedded.secretKey) -}}
 {{- fail "s3.embedded.accessKey and s3.embedded.secretKey go together" -}}
 {{- end -}}

@@ -71,7 +71,11 @@ def test_pods_are_admitted_under_pod_security_restricted_and_become_ready(place:
         ("create", "jobs.batch", "yes"),
         ("delete", "pods", "yes"),
         ("create", "events", "yes"),
-        ("delete", "pdfjobs.pdfjob.dev", "no"),
+        ("delete", "pdfjobs.pdfjob.dev", "yes"),
+        ("get", "pods/log", "yes"),
+        ("delete", "pdfchunks.pdfjob.dev", "no"),
+        ("update", f"leases.coordination.k8s.io:{NAME}", "yes"),
+        ("update", "leases.coordination.k8s.io:other", "no"),
         ("create", "pods", "no"),
         ("get", "secrets", "no"),
         ("get", "configmaps", "no"),
@@ -83,7 +87,7 @@ def test_operator_may_do_its_work_in_its_namespace_and_nothing_elsewhere(
 ) -> None:
     account = f"--as=system:serviceaccount:{place}:{NAME}"
     kind, _, part = resource.partition("/")
-    what = (verb, kind, *([f"--subresource={part}"] if part else []))
+    what = (verb, kind.replace(":", "/"), *([f"--subresource={part}"] if part else []))
     assert kubectl("auth", "can-i", *what, "-n", place, account, check=False).stdout.strip() == answer
     assert kubectl("auth", "can-i", *what, "-n", "default", account, check=False).stdout.strip() == "no"
 

@@ -31,7 +31,13 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "no hook": {"uninstall": {"deletePdfJobs": False}},
     "own account": {"serviceAccount": {"create": False, "name": "mine"}},
     "no policies": {"networkPolicy": {"enabled": False}, "rbac": {"aggregate": False}},
+    "three operators": {"operator": {"replicas": 3}},
+    "no leader election": {"leaderElection": {"enabled": False}},
     "everything set": {
+        "monitoring": {
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"},
+        },
         "imagePullSecrets": ["registry"],
         "operator": {
             "nodeSelector": {"disk": "fast"},
@@ -112,10 +118,33 @@ def test_names_of_objects_are_distinct_and_selectors_meet_their_pods(rendered: R
         assert service["spec"]["ports"][0]["targetPort"] in ports
 
 
-def test_there_is_one_operator_and_never_two() -> None:
+def test_a_new_operator_is_ready_before_an_old_one_goes_since_a_lease_lets_one_work() -> None:
     spec = render().one("Deployment", "pdfjob")["spec"]
     assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert render().config["leaderElection"] == {"enabled": True, "name": "pdfjob"}
+
+
+def test_without_a_lease_there_are_never_two_operators() -> None:
+    rendered = render({"leaderElection": {"enabled": False}})
+    spec = rendered.one("Deployment", "pdfjob")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert rendered.config["leaderElection"]["enabled"] is False
+    assert "leases" not in str([role["rules"] for role in rendered.of("Role")])
+
+
+def test_several_operators_are_spread_and_evicted_one_at_a_time() -> None:
+    rendered = render({"operator": {"replicas": 3}})
+    selector = rendered.one("Deployment", "pdfjob")["spec"]["selector"]
+    budget = rendered.one("PodDisruptionBudget", "pdfjob")["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": selector}
+    [term] = rendered.pods["pdfjob"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["podAffinityTerm"] == {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+    alone = render()
+    assert not alone.of("PodDisruptionBudget"), "a budget for one pod would keep its node from being drained"
+    assert "affinity" not in alone.pods["pdfjob"]
+    mine = {"nodeAffinity": {}}
+    assert render({"operator": {"replicas": 3, "affinity": mine}}).pods["pdfjob"]["affinity"] == mine
 
 
 def test_a_change_of_the_configuration_and_no_other_restarts_the_operator() -> None:
@@ -134,9 +163,11 @@ def test_a_change_of_the_configuration_and_no_other_restarts_the_operator() -> N
         ({"maxConcurentChunks": 4}, "'maxConcurentChunks' not allowed"),
         ({"maxConcurrentChunks": -1}, "/maxConcurrentChunks"),
         ({"maxConcurrentChunks": "many"}, "/maxConcurrentChunks"),
-        ({"pendingTimeoutSeconds": 0}, "/pendingTimeoutSeconds"),
+        ({"pendingTimeoutSeconds": 600}, "'pendingTimeoutSeconds' not allowed"),
         ({"logLevel": "loud"}, "'debug', 'info', 'warning', 'error'"),
-        ({"operator": {"replicas": 2}}, "'replicas' not allowed"),
+        ({"operator": {"replicas": -1}}, "/operator/replicas"),
+        ({"operator": {"replicas": 2}, "leaderElection": {"enabled": False}}, "needs leaderElection.enabled"),
+        ({"monitoring": {"serviceMonitor": {"interval": "often"}}}, "/monitoring/serviceMonitor/interval"),
         ({"operator": {"image": {"pullPolicy": "Sometimes"}}}, "/operator/image/pullPolicy"),
         ({"runner": {"resources": {"limits": {"memory": "lots"}}}}, "/runner/resources/limits/memory"),
         ({"watchNamespaces": ["Team_A"]}, "/watchNamespaces/0"),

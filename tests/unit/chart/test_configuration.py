@@ -42,7 +42,6 @@ def test_defaults_of_the_chart_are_those_of_the_operator(tmp_path: Path, monkeyp
 def test_values_reach_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
         "maxConcurrentChunks": 7,
-        "pendingTimeoutSeconds": 60,
         "logLevel": "debug",
         "watchNamespaces": ["team-a"],
         "source": {"maxBytes": 5 * 1024**3, "allowedCidrs": ["10.1.0.0/16"], "allowedBuckets": {"*": ["books/x"]}},
@@ -53,7 +52,7 @@ def test_values_reach_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "operator": {"documents": {"processes": 1}, "workers": 3},
     }
     told = settings(render(values), tmp_path, monkeypatch)
-    assert (told.max_concurrent_chunks, told.pending_timeout_seconds, told.log_level) == (7, 60, "debug")
+    assert (told.max_concurrent_chunks, told.log_level) == (7, "debug")
     assert told.namespaces == ["team-a"]
     assert told.source.max_bytes == 5 * 1024**3
     assert [str(network) for network in told.source.allowed_cidrs] == ["10.1.0.0/16"]
@@ -74,6 +73,16 @@ def test_work_folder_lies_on_the_volume(tmp_path: Path, monkeypatch: pytest.Monk
 
 def environment(pod: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") or entry["valueFrom"] for entry in pod["containers"][0]["env"]}
+
+
+def test_pod_says_who_it_is_so_that_a_restarted_container_takes_its_own_lease_back() -> None:
+    told = environment(render().pods["pdfjob"])
+    paths = {name: told[name]["fieldRef"]["fieldPath"] for name in ("POD_NAME", "POD_UID", "POD_NAMESPACE")}
+    assert paths == {
+        "POD_NAME": "metadata.name",
+        "POD_UID": "metadata.uid",
+        "POD_NAMESPACE": "metadata.namespace",
+    }
 
 
 def test_embedded_server_and_operator_share_one_secret() -> None:
@@ -117,7 +126,7 @@ def test_external_storage_takes_the_secret_by_reference_and_makes_no_bucket() ->
 
 def test_without_a_secret_the_operator_gets_no_credentials() -> None:
     rendered = render(COMBINATIONS["external S3 by role"])
-    assert set(environment(rendered.pods["pdfjob"])) == {"PDFJOB_CONFIG"}
+    assert not [name for name in environment(rendered.pods["pdfjob"]) if name.startswith("AWS")]
 
 
 def test_plugin_is_told_where_things_are() -> None:

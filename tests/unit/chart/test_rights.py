@@ -20,7 +20,7 @@ def rights(role: dict[str, Any]) -> dict[str, set[str]]:
 def test_operator_has_these_rights_and_no_others() -> None:
     role = render().one("ClusterRole", "here-pdfjob")
     assert rights(role) == {
-        "pdfjobs": {"get", "list", "watch", "patch"},
+        "pdfjobs": {"get", "list", "watch", "patch", "delete"},
         "pdfchunks": {"get", "list", "watch", "create", "deletecollection"},
         "pdfjobs/status": {"patch"},
         "pdfchunks/status": {"patch"},
@@ -31,6 +31,16 @@ def test_operator_has_these_rights_and_no_others() -> None:
         "pods/log": {"get"},
         "events": {"create"},
     }
+
+
+@pytest.mark.parametrize("values", [{}, TWO])
+def test_operator_may_hold_its_own_lease_and_no_other(values: dict[str, Any]) -> None:
+    role = render(values).one("Role", "pdfjob-lease")
+    assert role["metadata"]["namespace"] == "here"
+    by_name, any_name = role["rules"]
+    assert by_name["resourceNames"] == [render(values).config["leaderElection"]["name"]]
+    assert (by_name["resources"], set(by_name["verbs"])) == (["leases"], {"get", "watch", "update"})
+    assert (any_name["resources"], any_name["verbs"]) == (["leases"], ["create"])
 
 
 def test_operator_needs_no_right_to_look_for_namespaces_and_kinds() -> None:
