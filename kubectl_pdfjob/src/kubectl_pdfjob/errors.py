@@ -14,6 +14,7 @@ __all__ = [
     "PluginError",
     "StorageError",
     "UsageError",
+    "VerbRefusedError",
     "WaitTimeoutError",
 ]
 
@@ -23,7 +24,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     JOB_FAILED = 1
-    """The PdfJob failed, or has no result (yet)."""
+    """The PdfJob failed, has no result (yet), or does not take the verb as it stands."""
     USAGE = 2
     """Wrong arguments, or a local file that cannot be read."""
     CLUSTER = 3
@@ -68,6 +69,12 @@ class UsageError(PluginError):
 
 class JobFailedError(PluginError):
     """The PdfJob failed, or it has no result yet."""
+
+    exit_code = ExitCode.JOB_FAILED
+
+
+class VerbRefusedError(PluginError):
+    """The PdfJob does not take this verb as it stands."""
 
     exit_code = ExitCode.JOB_FAILED
 

@@ -12,14 +12,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
 from .formats import NONE, ago, byte_size, clock, counted, duration, parse_time
 from .views import (
     condition,
-    error_text,
+    holdup,
     is_finished,
     is_succeeded,
     new_table,
@@ -29,6 +29,7 @@ from .views import (
     took,
     without_advice,
 )
+from .why import error_text
 from .workers import Worker
 
 __all__ = ["JobView", "next_commands", "render"]
@@ -82,9 +83,14 @@ def _facts(job: PdfJob, now: datetime) -> Table:
         ("Sentences", None if job.status.sentences is None else f"{job.status.sentences:,}"),
         ("Result", _result(job)),
         ("Error", _error(job)),
+        ("Held up", holdup(job)),
+        ("Ended by", _shutdown(job)),
+        ("Last retry", _last_retry(job, now)),
         ("Settings", _settings(job)),
         ("Limits", _limits(job)),
+        ("Clock", _clock(job, now)),
         ("Times", _times(job, now)),
+        ("Removed", _removed(job, now)),
     ]
     for name, value in rows:
         if value is not None:
@@ -158,17 +164,71 @@ def _settings(job: PdfJob) -> str:
     return (
         f"processor {processor}, chunks of {counted(spec.chunking.pages_per_chunk, 'page')} (a document of up to "
         f"{spec.chunking.threshold_pages} is one), overlap {spec.chunking.overlap_pages}, "
-        f"parallelism {spec.parallelism}, priority {spec.priority}"
+        f"parallelism {_parallelism(job)}, priority {spec.priority}"
     )
 
 
+def _parallelism(job: PdfJob) -> str:
+    """Return how many chunks may be in flight, and how many are let for now, where these are fewer."""
+    asked, effective = job.spec.parallelism, job.status.effective_parallelism
+    return f"{asked}, {effective} in effect" if effective and effective < asked else str(asked)
+
+
+def _shutdown(job: PdfJob) -> str | None:
+    shutdown = job.status.shutdown
+    if shutdown is None:
+        return None
+    return f"{shutdown.requested_by}, {clock(shutdown.requested_at)} (shutdown: {job.spec.shutdown})"
+
+
+def _last_retry(job: PdfJob, now: datetime) -> str | None:
+    answer = job.status.last_retry
+    if answer is None:
+        return None
+    text = f"{answer.message}, {ago(answer.time, now)} ago (id {answer.id})"
+    if answer.chunks:
+        numbers = ", ".join(str(number) for number in answer.chunks[:_LISTED])
+        text += f"; chunks {numbers}" + (" ..." if len(answer.chunks) > _LISTED else "")
+    return text + "".join(f"; refused {refused.chunks}: {refused.reason}" for refused in answer.refused)
+
+
+def _clock(job: PdfJob, now: datetime) -> str | None:
+    """Return the time for which the job was worked on, of that which it may take."""
+    found, limit = job.status.clock, job.spec.limits.job_timeout_seconds
+    if found is None:
+        return None
+    since = parse_time(found.since)
+    seconds = found.seconds + (max(0.0, (now - since).total_seconds()) if since else 0.0)
+    text = f"worked on for {duration(seconds)}"
+    if limit:
+        text += f" of {duration(limit)} (limits.jobTimeoutSeconds)"
+    return text if since or is_finished(job) else f"{text}; it stands"
+
+
+def _removed(job: PdfJob, now: datetime) -> str | None:
+    """Return when the job goes away by itself; None when it stays."""
+    ttl, ended = job.spec.ttl_seconds_after_finished, parse_time(job.status.completion_time)
+    kept = {
+        JobPhase.SUCCEEDED: ttl.succeeded,
+        JobPhase.FAILED: ttl.failed,
+        JobPhase.STOPPED: ttl.stopped,
+        JobPhase.CANCELLED: ttl.cancelled,
+    }.get(job.status.phase, -1)
+    if ended is None or kept < 0:
+        return None
+    return f"in {duration(kept - (now - ended).total_seconds())} (ttlSecondsAfterFinished); result and history stay"
+
+
 def _limits(job: PdfJob) -> str:
-    limits, policy = job.spec.limits, job.spec.retry_policy
+    limits, policy, may_fail = job.spec.limits, job.spec.retry_policy, job.spec.failure_policy.max_failed_chunks
     backoff = policy.backoff
+    whole = f"{limits.job_timeout_seconds} s" if limits.job_timeout_seconds else "no limit"
     return (
         f"chunk {limits.chunk_timeout_seconds} s (soft {limits.chunk_soft_timeout_seconds} s), stuck after "
-        f"{limits.stuck_timeout_seconds} s, up to {counted(policy.max_retries, 'retry', 'retries')} a chunk "
-        f"(after {backoff.initial_seconds} s, then x{backoff.factor}, at most {backoff.max_seconds} s)"
+        f"{limits.stuck_timeout_seconds} s, pending {limits.pending_timeout_seconds} s, job {whole}, "
+        f"up to {counted(policy.max_retries, 'retry', 'retries')} a chunk "
+        f"(after {backoff.initial_seconds} s, then x{backoff.factor}, at most {backoff.max_seconds} s), "
+        f"{may_fail or 'no'} {'chunk' if may_fail == 1 else 'chunks'} may fail"
     )
 
 
@@ -254,7 +314,13 @@ def next_commands(job: PdfJob, flags: str, now: datetime) -> list[str]:
         return [f"kubectl pdfjob results {name}{flags}"]
     if is_finished(job):
         commands = [f"kubectl pdfjob chunks {name} --status Failed{flags}"] if job.status.failed_chunks else []
+        if job.status.phase is JobPhase.FAILED and job.status.chunks and job.status.chunks.total:
+            commands.append(f"kubectl pdfjob retry {name}{flags}")
+        if job.status.chunks and job.status.chunks.succeeded:
+            commands.append(f"kubectl pdfjob results {name} --partial{flags}")
         return [*commands, f"kubectl describe pdfjob {name}{flags}"]
+    if job.spec.suspend and job.spec.shutdown is None:
+        return [f"kubectl pdfjob resume {name}{flags}"]
     created = parse_time(job.metadata.creation_timestamp)
     silent = created is not None and (now - created).total_seconds() > _SILENT_SECONDS
     if silent and condition(job, JobCondition.ACCEPTED) is None:

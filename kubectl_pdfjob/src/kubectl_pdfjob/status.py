@@ -1,23 +1,25 @@
-"""``kubectl pdfjob status`` and ``chunks``: gather, and hand to the views."""
+"""``kubectl pdfjob status``: gather, and hand to the views."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
+from .chunks import of_job
 from .cluster import Cluster
-from .errors import ClusterError, InterruptError, UsageError
+from .errors import ClusterError, InterruptError
 from .following import Known, follow_all
 from .job_view import JobView, render
 from .screen import Screen
-from .views import chunk_table, is_finished, job_line, job_table
+from .views import is_finished, job_line, job_table
 from .workers import live_workers
 
-__all__ = ["show_chunks", "show_job", "show_jobs", "watch_job", "watch_jobs"]
+__all__ = ["print_job", "print_jobs", "show_job", "show_jobs", "watch_job", "watch_jobs"]
 
 _TICK_SECONDS = 1.0
 
@@ -31,23 +33,40 @@ def show_jobs(cluster: Cluster, screen: Screen) -> None:
     screen.show(job_table(jobs, datetime.now(UTC)))
 
 
-def show_job(cluster: Cluster, name: str, screen: Screen) -> None:
-    """Print where one job stands."""
+def print_jobs(cluster: Cluster, screen: Screen) -> None:
+    """Print all jobs of the namespace as JSON."""
+    screen.write(json.dumps([job.wire() for job in cluster.jobs()], indent=2, ensure_ascii=False))
+
+
+def print_job(cluster: Cluster, name: str, screen: Screen) -> None:
+    """Print one job, its chunks and its workers as JSON."""
+    job = cluster.job(name)
+    found = {
+        "job": job.wire(),
+        "chunks": [chunk.wire() for chunk in of_job(cluster.chunks(name), job)],
+        "workers": [asdict(worker) for worker in live_workers(cluster.pods(name), job.metadata.uid)],
+    }
+    screen.write(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def show_job(cluster: Cluster, name: str, screen: Screen) -> PdfJob:
+    """Print where one job stands, and return it."""
     job = cluster.job(name)
     workers = live_workers(cluster.pods(name), job.metadata.uid)
-    view = JobView(job, _of_job(cluster.chunks(name), job), workers, cluster.flags)
+    view = JobView(job, of_job(cluster.chunks(name), job), workers, cluster.flags)
     screen.show(render(view, datetime.now(UTC)))
+    return job
 
 
-def watch_job(cluster: Cluster, name: str, screen: Screen) -> None:
-    """Show one job live until it has ended; without a terminal, a line at each change."""
+def watch_job(cluster: Cluster, name: str, screen: Screen) -> PdfJob:
+    """Show one job live until it has ended, and return it; without a terminal, a line at each change."""
     job = cluster.job(name)
     if not is_finished(job):
         try:
             _follow_job(cluster, name, screen)
         except KeyboardInterrupt:
             raise InterruptError(f'stopped watching; pdfjob "{name}" goes on') from None
-    show_job(cluster, name, screen)
+    return show_job(cluster, name, screen)
 
 
 def _follow_job(cluster: Cluster, name: str, screen: Screen) -> None:
@@ -71,7 +90,7 @@ def _follow_job(cluster: Cluster, name: str, screen: Screen) -> None:
                 workers = live_workers(pods.objects.values(), job.metadata.uid)
                 draw(
                     render(
-                        JobView(job, _of_job(chunks.objects.values(), job), workers, cluster.flags), datetime.now(UTC)
+                        JobView(job, of_job(chunks.objects.values(), job), workers, cluster.flags), datetime.now(UTC)
                     )
                 )
             elif (line := job_line(job)) != last:
@@ -96,28 +115,3 @@ def watch_jobs(cluster: Cluster, screen: Screen) -> None:
                 seen = lines
     except KeyboardInterrupt:
         raise InterruptError("stopped watching; the jobs go on") from None
-
-
-def show_chunks(cluster: Cluster, name: str, phase: str | None, screen: Screen) -> None:
-    """Print the chunks of a job, those in one phase only when asked for."""
-    chosen = _phase(phase) if phase else None
-    job = cluster.job(name)
-    chunks = _of_job(cluster.chunks(name, chosen), job)
-    if not chunks:
-        screen.note(f'pdfjob "{name}" has no chunks' + (f" in phase {chosen}" if chosen else " yet") + ".")
-        return
-    screen.show(chunk_table(chunks, datetime.now(UTC)))
-
-
-def _phase(text: str) -> str:
-    found = next((phase for phase in ChunkPhase if phase.value.lower() == text.lower()), None)
-    if found is None:
-        raise UsageError(f'no chunk is ever in phase "{text}"; phases are {", ".join(ChunkPhase)}')
-    return found.value
-
-
-def _of_job(chunks: Any, job: PdfJob) -> list[PdfChunk]:
-    """Leave out chunks of an earlier job of the same name that is still being deleted."""
-    return [
-        chunk for chunk in chunks if any(owner.uid == job.metadata.uid for owner in chunk.metadata.owner_references)
-    ]

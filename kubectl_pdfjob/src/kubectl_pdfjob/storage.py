@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from .errors import ClusterError, StorageError
 from .installation import EmbeddedServer, Installation, StorageOptions
 from .portforward import forwarded
 
-__all__ = ["ObjectStore", "StoredObject", "find_installation", "open_store"]
+__all__ = ["ListedObject", "ObjectStore", "StoredObject", "find_installation", "open_store"]
 
 _PART_BYTES: Final = 16 * 1024 * 1024
 _READ_BYTES: Final = 256 * 1024
@@ -35,6 +36,14 @@ class StoredObject:
     size: int
     sha256: str | None
     """As the plugin recorded it at the upload; None for objects of other origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object in a list."""
+
+    key: str
+    modified: datetime
 
 
 def find_installation(cluster: Cluster, options: StorageOptions) -> Installation:
@@ -206,6 +215,13 @@ class ObjectStore:
                     return
                 finally:
                     body.close()
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ListedObject]:
+        """Yield the objects under a prefix, in the order of their keys."""
+        with self._translated(bucket, prefix):
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    yield ListedObject(item["Key"], item["LastModified"])
 
     def read_start(self, bucket: str, key: str, size: int) -> bytes:
         """Return the first ``size`` bytes of an object that is not empty."""

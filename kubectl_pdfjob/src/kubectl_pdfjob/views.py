@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 from rich.table import Table
 from rich.text import Text
 
-from pdfjob_api.conditions import UNDER_WAY, ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.conditions import UNDER_WAY, ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, CodeRule, JobCode
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
-from .formats import NONE, ago, duration, parse_time
+from .formats import NONE, ago, clock, duration, parse_time
 
 __all__ = [
     "chunk_table",
@@ -36,10 +36,13 @@ _STYLES: Final = {
     JobPhase.SUCCEEDED.value: "green",
     JobPhase.FAILED.value: "red",
     JobPhase.RUNNING.value: "cyan",
+    JobPhase.SUSPENDED.value: "yellow",
+    JobPhase.STOPPED.value: "magenta",
     ChunkPhase.RETRY_SCHEDULED.value: "yellow",
     ChunkPhase.CANCELLED.value: "dim",
 }
 _STAGES: Final = (JobCondition.ACCEPTED, JobCondition.SPLIT, JobCondition.CHUNKS_SUCCEEDED, JobCondition.MERGED)
+_ENDED_BY_USER: Final = frozenset({JobPhase.STOPPED, JobPhase.CANCELLED})
 _PROCESSING: Final = "Processing chunk"
 
 
@@ -105,9 +108,9 @@ def job_line(job: PdfJob) -> str:
     return f"{job.metadata.name}  {job.status.phase}  {job.status.progress_percent}%" + (f"  {step}" if step else "")
 
 
-def chunk_table(chunks: Sequence[PdfChunk], now: datetime) -> Table:
-    """Return the table of the chunks of a job, in page order."""
-    table = new_table("CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", "TOOK", "AGE", "ERROR")
+def chunk_table(chunks: Sequence[PdfChunk], why: Callable[[PdfChunk, datetime], str], now: datetime) -> Table:
+    """Return the table of the chunks of a job, in page order; ``why`` says what each waits for or died of."""
+    table = new_table("CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", "TOOK", "AGE", "WHY")
     for chunk in chunks:
         status = chunk.status
         table.add_row(
@@ -118,7 +121,7 @@ def chunk_table(chunks: Sequence[PdfChunk], now: datetime) -> Table:
             str(status.result.sentences) if status.result else NONE,
             took(chunk, now),
             ago(status.updated_at or chunk.metadata.creation_timestamp, now),
-            error_text(chunk, now) or NONE,
+            why(chunk, now) or NONE,
         )
     return table
 
@@ -139,24 +142,14 @@ def took(chunk: PdfChunk, now: datetime) -> str:
     return duration((ended - started).total_seconds()) if ended else NONE
 
 
-def error_text(chunk: PdfChunk, now: datetime) -> str:
-    """Return why a chunk failed and when it starts again; empty when neither applies."""
-    status = chunk.status
-    if status.phase is ChunkPhase.SUCCEEDED or status.last_error is None:
-        return ""
-    text = f"{status.last_error.code}: {status.last_error.message}"
-    due = parse_time(status.next_retry_time)
-    if status.phase is ChunkPhase.RETRY_SCHEDULED and due:
-        text += f" (again in {duration((due - now).total_seconds())})"
-    return text
-
-
 def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
     """Return why a job failed, in one line with reason and message, and what to run or do about it.
 
     ``flags`` are what a command needs to mean the same cluster and namespace.
     """
     name, error = job.metadata.name, job.status.last_error
+    if job.status.phase in _ENDED_BY_USER:
+        return _ended_by_user(job), f"kubectl pdfjob results {name} --partial{flags}"
     summary = condition(job, JobCondition.SUCCEEDED)
     broken = next((item for kind in _STAGES if (item := condition(job, kind)) and item.status == "False"), None)
     reasons = [item.reason for item in (summary, broken) if item] or ["unknown reason"]
@@ -173,6 +166,12 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
     return (f"{text}: {message}" if message else text), hint
 
 
+def _ended_by_user(job: PdfJob) -> str:
+    shutdown, phase = job.status.shutdown, job.status.phase.lower()
+    by = f" by {shutdown.requested_by}, {clock(shutdown.requested_at)}" if shutdown else ""
+    return f'pdfjob "{job.metadata.name}" was {phase}{by}'
+
+
 def without_advice(job: PdfJob, message: str) -> str:
     """Return a message of the operator without the general advice at its end; the plugin shows commands instead."""
     rule = _rule(job.status.last_error.code) if job.status.last_error else None
@@ -187,6 +186,11 @@ def holdup(job: PdfJob) -> str | None:
         item = condition(job, kind)
         if item and item.status == "Unknown" and item.reason not in UNDER_WAY and item.message:
             return f"{item.reason}: {item.message}"
+    degraded, suspended = condition(job, JobCondition.DEGRADED), condition(job, JobCondition.SUSPENDED)
+    if suspended and (suspended.status == "True" or suspended.reason == Reason.DRAINING):
+        return f"{suspended.reason}: {suspended.message}"
+    if degraded and degraded.status == "True":
+        return f"{degraded.reason}: {degraded.message}"
     return None
 
 

@@ -15,21 +15,33 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
 
+VERBS = (
+    *("submit", "results", "history", "status", "watch", "progress", "chunks"),
+    *("retry", "suspend", "resume", "stop", "cancel"),
+)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_lists_the_verbs(arguments: list[str]) -> None:
     done = run(*arguments)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: kubectl pdfjob [OPTIONS] COMMAND")
-    for verb in ("submit", "status", "results", "chunks"):
-        assert f"\n  {verb} " in done.stdout
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(VERBS)
+    assert all(line.endswith(".") and len(line) < 60 for line in listed)
 
 
-@pytest.mark.parametrize("verb", ["submit", "status", "results", "chunks"])
-def test_the_help_of_a_verb_fits_eighty_columns(verb: str) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_explains_it_names_plain_kubectl_and_fits_eighty_columns(verb: str) -> None:
     text = run(verb, "--help", env={"COLUMNS": "80"}).stdout
+    explained, _, rest = text.partition("\n  The same with kubectl:\n\n")
+    plain, _, options = rest.partition("\n\n")
 
     assert text.startswith(f"Usage: kubectl pdfjob {verb} ")
+    assert len(explained.split()) > 10
+    assert "    kubectl " in plain
+    assert "--namespace NAME" in options
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
@@ -54,6 +66,13 @@ def test_help_loads_no_client() -> None:
         (["submit", "https://x.org/a.pdf", "--timeout", "5m"], "error: --timeout says how long to wait"),
         (["submit", "https://x.org/a.pdf", "--wait", "--timeout", "soon"], "error: --timeout soon: write a time"),
         (["submit", "https://x.org/a.pdf", "--wait", "--dry-run"], "error: --dry-run creates nothing"),
+        (["results", "x", "--partial", "--wait"], "error: --partial is for what there is now"),
+        (["retry", "x", "--chunk", "two"], "error: Invalid value for '--chunk'"),
+        (["retry", "x", "--timeout", "5m"], "error: --timeout says how long to wait"),
+        (["chunks", "x", "--next", "--status", "Failed"], "error: --next shows one chunk"),
+        (["status", "x", "--watch", "-o", "json"], "error: --watch is for the eye"),
+        (["history", "--run", "0123abcd"], "error: --run needs the NAME"),
+        (["cancel"], "error: Missing argument 'NAME'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(arguments: list[str], message: str) -> None:

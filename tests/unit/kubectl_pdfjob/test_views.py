@@ -7,6 +7,7 @@ import pytest
 from kubectl_pdfjob.job_view import JobView, next_commands, render
 from kubectl_pdfjob.screen import plain
 from kubectl_pdfjob.views import chunk_table, failure, holdup, job_line, job_table, step_text
+from kubectl_pdfjob.why import Queue
 from kubectl_pdfjob.workers import live_workers
 from pdfjob_api.conditions import UNDER_WAY, Reason
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, JobCode
@@ -55,12 +56,13 @@ def test_chunks_show_tries_times_and_reasons() -> None:
     ]
 
     again = "TIMEOUT: Processing timeout exceeded (again in 17s)"
-    assert plain(chunk_table(chunks, NOW)).splitlines() == [
-        "CHUNK  PAGES    PHASE           TRIES  SENTENCES  TOOK  AGE    ERROR",
+    why = Queue(running_job(), []).why
+    assert plain(chunk_table(chunks, why, NOW)).splitlines() == [
+        "CHUNK  PAGES    PHASE           TRIES  SENTENCES  TOOK  AGE    WHY",
         "0      1-50     Succeeded       1      812        20s   3m     -",
         f"1      51-100   RetryScheduled  1      -          -     3s     {again}",
         "2      101-150  Running         1      -          12s   12s    -",
-        "3      151-200  Pending         0      -          -     4m10s  -",
+        "3      151-200  Pending         0      -          -     4m10s  waits for its turn",
     ]
 
 

@@ -1,0 +1,105 @@
+"""Why a chunk is where it is: its error, what it waits for, and which one starts next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pdfjob_api.conditions import ChunkCondition, ChunkPhase, JobCondition
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import PdfJob
+
+from .formats import duration, parse_time
+from .views import condition, is_finished
+from .workers import Worker
+
+__all__ = ["Queue", "error_text"]
+
+
+def error_text(chunk: PdfChunk, now: datetime) -> str:
+    """Return why a chunk failed and when it starts again; empty when neither applies."""
+    status = chunk.status
+    if status.phase is ChunkPhase.SUCCEEDED or status.last_error is None:
+        return ""
+    text = f"{status.last_error.code}: {status.last_error.message}"
+    due = parse_time(status.next_retry_time)
+    if status.phase is ChunkPhase.RETRY_SCHEDULED and due:
+        text += f" (again in {duration((due - now).total_seconds())})"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is known of a job that tells what its chunks wait for."""
+
+    job: PdfJob
+    workers: Sequence[Worker]
+    """Its pods that have not ended."""
+
+    def why(self, chunk: PdfChunk, now: datetime) -> str:
+        """Return why a chunk is in its phase: its error, or what it waits for; empty when it runs or is done."""
+        phase = chunk.status.phase
+        if phase is ChunkPhase.PENDING:
+            return self._waits_for(chunk)
+        if phase is ChunkPhase.RUNNING:
+            ending = chunk.status.ending
+            return f"is being ended: {ending.reason}" if ending else ""
+        text = error_text(chunk, now)
+        if phase is ChunkPhase.RETRY_SCHEDULED and (held := self._held()):
+            return f"{text}; {held}" if text else held
+        return text
+
+    def next(self, chunks: Iterable[PdfChunk]) -> PdfChunk | None:
+        """Return the pending chunk that starts next: the highest priority, then the lowest number."""
+        pending = [chunk for chunk in chunks if self._is_idle(chunk)]
+        return min(pending, key=lambda chunk: (-self.priority(chunk), chunk.spec.index), default=None)
+
+    def priority(self, chunk: PdfChunk) -> int:
+        """Return the priority of a chunk: its own, or else that of the job."""
+        return self.job.spec.priority if chunk.spec.priority is None else chunk.spec.priority
+
+    def _is_idle(self, chunk: PdfChunk) -> bool:
+        """Whether a chunk is pending and no Job has been made for it."""
+        return chunk.status.phase is ChunkPhase.PENDING and not _waiting(chunk) and self._worker(chunk) is None
+
+    def _worker(self, chunk: PdfChunk) -> Worker | None:
+        return next((worker for worker in self.workers if worker.chunk == chunk.spec.index), None)
+
+    def _waits_for(self, chunk: PdfChunk) -> str:
+        if waiting := _waiting(chunk):
+            return waiting
+        worker = self._worker(chunk)
+        if worker:
+            return f"its pod is {worker.state}" + (f": {worker.detail}" if worker.detail else "")
+        if is_finished(self.job):
+            return "the job has ended"
+        return self._held() or self._room()
+
+    def _held(self) -> str:
+        """Return why nothing of the job starts; empty when things do."""
+        spec = self.job.spec
+        if spec.shutdown:
+            return f"the job is being ended (shutdown: {spec.shutdown})"
+        if spec.suspend:
+            return "the job is suspended"
+        degraded = condition(self.job, JobCondition.DEGRADED)
+        return f"dispatch is held: {degraded.reason}" if degraded and degraded.status == "True" else ""
+
+    def _room(self) -> str:
+        counts = self.job.status.chunks
+        running = counts.running if counts else 0
+        starting = sum(worker.chunk is not None for worker in self.workers)
+        in_flight = max(running, starting)
+        most = self.job.status.effective_parallelism or self.job.spec.parallelism
+        if in_flight >= most:
+            return f"waits for room ({in_flight} of {most} in flight)"
+        return "waits for its turn"
+
+
+def _waiting(chunk: PdfChunk) -> str:
+    """Return what the Job of a chunk waits for; empty when there is none that waits."""
+    found = next((item for item in chunk.status.conditions if item.type == ChunkCondition.WAITING), None)
+    if found is None or found.status != "True":
+        return ""
+    return f"{found.reason}: {found.message}" if found.message else found.reason
