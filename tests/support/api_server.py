@@ -90,16 +90,21 @@ class ApiServer:
             self._remove("pdfjobs", raw)
         return raw
 
-    def delete(self, plural: str, uid: str) -> None:
-        """Delete an object as the API server does: Jobs and PdfChunks at once, pods after their grace."""
+    def delete(self, plural: str, uid: str, grace_seconds: int | None = None) -> None:
+        """Delete an object as the API server does: Jobs and PdfChunks at once, pods after their grace.
+
+        A pod that is being deleted already gets a shorter grace, never a longer one; with none its object goes.
+        """
         raw = self.objects[plural].get(uid)
         if raw is None:
             return
-        stays = plural == "pods" or (plural == "pdfjobs" and raw["metadata"].get("finalizers"))
+        stays = (plural == "pods" and grace_seconds != 0) or (plural == "pdfjobs" and raw["metadata"].get("finalizers"))
         if not stays:
             self._remove(plural, raw)
-        elif "deletionTimestamp" not in raw["metadata"]:
-            until = to_wire(self.now + (GRACE if plural == "pods" else timedelta()))
+            return
+        grace = GRACE if grace_seconds is None else timedelta(seconds=grace_seconds)
+        until = to_wire(self.now + (grace if plural == "pods" else timedelta()))
+        if until < raw["metadata"].get("deletionTimestamp", "9"):
             self._change(plural, raw, lambda new: new["metadata"].update(deletionTimestamp=until))
 
     def listing(self, plural: str) -> tuple[list[Raw], int]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, Reason
-from pdfjob_api.meta import LastError, ObjectMeta
+from pdfjob_api.meta import JobMeta, LastError, ObjectMeta
 from pdfjob_api.names import (
     FINALIZER,
     LABEL_CHUNK,
@@ -23,7 +23,7 @@ from pdfjob_api.names import (
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk, PdfChunkSpec, PdfChunkStatus
 from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobSpec, PdfJobStatus, S3Source, Source, SourceStatus
 from pdfjob_operator.clock import to_wire
-from pdfjob_operator.observation import Facts, Observation, Rules, Start
+from pdfjob_operator.observation import Facts, Observation, Start
 from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash
 
 NOW: Final = datetime(2026, 11, 22, 5, 0, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ def pdf_job(status: PdfJobStatus | None = None, *, deleted: bool = False, **spec
         **spec,
     }
     return PdfJob(
-        metadata=ObjectMeta(
+        metadata=JobMeta(
             name="novel",
             namespace="books",
             uid=JOB_UID,
@@ -126,7 +126,7 @@ def observation(
     starts: Mapping[int, tuple[Start, ...]] | None = None,
 ) -> Observation:
     """Put an observation together."""
-    return Observation(job, {chunk.spec.index: chunk for chunk in chunks}, starts or {}, facts, Rules())
+    return Observation(job, {chunk.spec.index: chunk for chunk in chunks}, starts or {}, facts)
 
 
 def child_meta(name: str, uid: str, chunk: int, start: int, version: int = 10) -> dict[str, Any]:

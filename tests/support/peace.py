@@ -8,7 +8,7 @@ from typing import Final
 from pdfjob_api.conditions import JobCondition
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
-from pdfjob_operator.status import is_true
+from pdfjob_operator.conditions import is_true
 
 from .api_server import KINDS
 from .simulated_operator import SimulatedOperator

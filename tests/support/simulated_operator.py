@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import JobCondition
-from pdfjob_api.contract import Progress
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
@@ -25,6 +24,8 @@ from pdfjob_operator.actions import (
     DeleteChunks,
     DeleteJob,
     DeletePod,
+    DeleteSelf,
+    ReadAdopted,
     ReadEnd,
     ReadProgress,
     RemoveFinalizer,
@@ -34,13 +35,12 @@ from pdfjob_operator.actions import (
     WriteChunk,
 )
 from pdfjob_operator.cache import Cache
-from pdfjob_operator.clock import to_wire
+from pdfjob_operator.conditions import is_true
 from pdfjob_operator.decide import decide
 from pdfjob_operator.jobspec import Urls, build_job
 from pdfjob_operator.memory import JobMemory
-from pdfjob_operator.observation import EndFacts, Observation, Rules, WorkKind, group_starts
+from pdfjob_operator.observation import EndFacts, Observation, WorkKind, group_starts
 from pdfjob_operator.settings import RunnerSettings
-from pdfjob_operator.status import is_true
 from pdfjob_operator.storage.kubernetes import (
     AlreadyExistsError,
     ConflictError,
@@ -145,9 +145,11 @@ class SimulatedOperator(SimulatedWork):
             self._work = None
             return
         if is_true(job, JobCondition.FINISHED) and self._work is None:
-            self.memory.learn(plan=None, manifest=None, merged=None)
+            self.memory.forget_run()
+        elif job.metadata.deletion_timestamp is None and self.memory.facts.recorded is not None:
+            self.memory.learn(recorded=None)
         decision = self._decide(job)
-        reads = [action for action in decision.actions if isinstance(action, ReadEnd)]
+        reads = [action for action in decision.actions if isinstance(action, ReadEnd | ReadAdopted)]
         if reads:
             yield from self._perform(job, reads)
             job = self.cache.job(self.world.uid) or job
@@ -160,15 +162,18 @@ class SimulatedOperator(SimulatedWork):
         self.decisions += 1
         uid = self.world.uid
         starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
-        return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts, Rules()), self.world.now)
+        return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts), self.world.now)
 
     def _act(self, job: PdfJob, decision: Decision) -> Steps:
         actions = decision.actions
         creates = [action for action in actions if isinstance(action, CreateJob)]
-        deletes = [action for action in actions if isinstance(action, DeleteJob | DeletePod)]
+        kills = [action for action in actions if isinstance(action, DeletePod)]
+        deletes = [action for action in actions if isinstance(action, DeleteJob)]
         writes = [action for action in actions if isinstance(action, WriteChunk)]
+        others = [action for action in actions if action not in [*creates, *kills, *deletes, *writes]]
         yield from self._perform(job, writes)
-        yield from self._perform(job, [action for action in actions if action not in [*creates, *deletes, *writes]])
+        yield from self._perform(job, kills)
+        yield from self._perform(job, others)
         yield from self._write_status(decision.status)
         try:
             yield from self._perform(job, creates)
@@ -176,13 +181,13 @@ class SimulatedOperator(SimulatedWork):
             yield from self._perform(job, deletes)
             raise
         yield from self._perform(job, deletes)
-        if any(not isinstance(action, ReadProgress | DeletePod) for action in actions):
+        if any(not isinstance(action, ReadProgress) for action in actions):
             self.wake()
 
     def _write_status(self, status: PdfJobStatus | None) -> Steps:
         """Write the status of the PdfJob, at most once a second."""
         current = self.cache.job(self.world.uid)
-        if status is None or current is None or current.status == status or is_true(current, JobCondition.FINISHED):
+        if status is None or current is None or current.status == status:
             return
         ready = self._status_written + timedelta(seconds=1) if self._status_written else self.world.now
         if ready > self.world.now:
@@ -227,10 +232,11 @@ class SimulatedOperator(SimulatedWork):
                 self._restore(job, action.index)
             case ReadEnd():
                 self._read_end(action)
+            case ReadAdopted():
+                self.memory.learn_adopted(action.chunk.metadata.uid, None)
             case ReadProgress():
-                done = self.world.storage.newest_checkpoint(action.chunk.spec.index)
-                progress = Progress(done=done, total=action.chunk.spec.page_count, time=to_wire(self.world.now))
-                self.memory.learn_progress(action.chunk.metadata.uid, action.start, progress)
+                progress = self.world.heartbeat(action.chunk, action.start)
+                self.memory.learn_progress(action.chunk.metadata.uid, action.start, progress, self.world.now)
             case WriteChunk():
                 self._write_chunk(action)
             case CreateJob():
@@ -240,7 +246,10 @@ class SimulatedOperator(SimulatedWork):
                 self.call(lambda: self.world.delete("jobs", action.uid))
                 self.cache.forget("jobs", self.world.uid, action.uid)
             case DeletePod():
-                self.call(lambda: self.world.delete("pods", action.uid))
+                self.call(lambda: self.world.delete("pods", action.uid, action.grace_seconds))
+            case DeleteSelf():
+                self.world.before_self_deletion()
+                self.call(lambda: self.world.delete("pdfjobs", self.world.uid))
 
     def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata

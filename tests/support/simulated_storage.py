@@ -18,7 +18,10 @@ class Storage:
     """Pages in the checkpoint of each chunk and start."""
     results: dict[tuple[int, int], bool] = field(default_factory=dict)
     """Result objects by chunk and start: whether they are right."""
-    merged: tuple[str, ...] | None = None
+    merged: str | None = None
+    """What the stored result was made of."""
+    recorded: str | None = None
+    """Completion time in the record of the job; "deleted" when it was deleted before its end."""
     cleaned: bool = False
 
     def newest_checkpoint(self, index: int) -> int:

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from pdfjob_api.conditions import ChunkPhase, Reason
 from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
 from pdfjob_operator.cache import Cache
+from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.memory import JobMemory
 from pdfjob_operator.observation import Merged, WorkError, WorkKind
-from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash
+from pdfjob_operator.plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, settings_hash
 from pdfjob_operator.planning import plan_ranges
 from pdfjob_operator.resources import build_chunk
 from pdfjob_operator.storage.kubernetes import (
@@ -88,7 +89,7 @@ class SimulatedWork:
             self.memory.work_succeeded(kind)
             self.end_work()
         except (WorkFailedError, KubernetesError) as error:
-            final = isinstance(error, WorkFailedError) and error.final and kind is not WorkKind.CLEAN
+            final = isinstance(error, WorkFailedError) and error.final and kind not in {WorkKind.CLEAN, WorkKind.RECORD}
             retry_at = None if final else self.memory.retry_at(kind, self.world.now, first=10, most=300)
             reason = Reason.INVALID_FORMAT if final else Reason.STORAGE_UNREACHABLE
             self.memory.work_failed(kind, WorkError(reason, str(error), retry_at))
@@ -107,11 +108,15 @@ class SimulatedWork:
         if self._work is not None:
             return
         if kind is WorkKind.MERGE:
-            phases = {chunk.status.phase for chunk in self.cache.chunks(self.world.uid).values()}
-            self.world.must(phases == {ChunkPhase.SUCCEEDED}, f"the merge begins while chunks are {phases}")
+            phases = [chunk.status.phase for chunk in self.cache.chunks(self.world.uid).values()]
+            lacking = len(phases) - phases.count(ChunkPhase.SUCCEEDED)
+            self.world.must(set(phases) <= TERMINAL, f"the merge begins while chunks are {phases}")
+            allowed = job.spec.failure_policy.allowed(len(phases))
+            self.world.must(lacking <= allowed, f"the merge begins although {lacking} chunks failed")
         self.memory.learn(working=kind)
         self._work_steps = 0
         works = {WorkKind.SPLIT: self._split, WorkKind.MERGE: self._merge, WorkKind.CLEAN: self._clean}
+        works[WorkKind.RECORD] = self._record
         self._work = works[kind](job)
 
     def end_work(self) -> None:
@@ -160,17 +165,21 @@ class SimulatedWork:
         )
 
     def _merge(self, job: PdfJob) -> Steps:
-        chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
-        inputs = tuple(chunk.status.result.sha256 for chunk in chunks if chunk.status.result is not None)
-        if len(inputs) != self.world.pages // self.world.pages_per_chunk:
-            raise ConflictError("a PdfChunk was deleted")
+        statuses = [chunk.status for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
+        inputs = [merge_input(status) for status in statuses]
+        if len(inputs) != self.world.pages // self.world.pages_per_chunk or None in inputs:
+            raise ConflictError("a PdfChunk was deleted or started again")
         yield
-        earlier = self.world.storage.merged
-        self.world.must(earlier in {None, inputs}, "a second merge gives another result")
-        self.world.storage.merged = inputs
+        self.world.storage.merged = merge_inputs(statuses)
         yield
         file = ResultFile(format=ResultFormat.TXT, uri="s3://bucket/result.txt", bytes=9, sha256="m")
-        self.memory.learn(merged=Merged((file,), ()))
+        gaps = tuple((n, n, each) for n, each in enumerate(inputs) if each is not None and each.startswith("missing:"))
+        self.memory.learn(merged=Merged((file,), gaps, merge_inputs(statuses)))
+
+    def _record(self, job: PdfJob) -> Steps:
+        yield
+        self.world.storage.recorded = job.status.completion_time or "deleted"
+        self.memory.learn(recorded="s3://bucket/history")
 
     def _clean(self, job: PdfJob) -> Steps:
         self.world.check_nothing_left()

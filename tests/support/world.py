@@ -16,13 +16,15 @@ from typing import Any, Final
 from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition
-from pdfjob_api.errors import ChunkCode, ExitCode
+from pdfjob_api.contract import Progress
+from pdfjob_api.errors import ExitCode
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START, RUNNER_CONTAINER
-from pdfjob_api.pdfchunk import Outcome, PdfChunk
-from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_operator.chunk_end import MAX_UNCOUNTED
 from pdfjob_operator.clock import to_wire
-from pdfjob_operator.decide_chunk import MAX_UNCOUNTED, TERMINAL
-from pdfjob_operator.status import is_true
+from pdfjob_operator.conditions import is_true
+from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.views import JobView, PodView, job_view, pod_view
 
 from .api_server import ApiServer, Raw
@@ -32,12 +34,8 @@ Move = Callable[[], None]
 
 NAMESPACE: Final = "books"
 STUCK: Final = 600
-_STEPS: Final = {
-    ChunkPhase.PENDING: {*ChunkPhase} - {ChunkPhase.PENDING},
-    ChunkPhase.RUNNING: {*ChunkPhase} - {ChunkPhase.PENDING},
-    ChunkPhase.RETRY_SCHEDULED: {*ChunkPhase} - {ChunkPhase.PENDING},
-}
-"""Requirement R-20: no way back to Pending, and none out of an end. Running to Running is a lost start unseen."""
+_AGAIN: Final = {ChunkPhase.PENDING, ChunkPhase.RETRY_SCHEDULED}
+"""Phases of a chunk that a request for a retry has opened again."""
 
 
 @dataclass(slots=True)
@@ -48,6 +46,8 @@ class RunnerState:
     """Pages that its start knows to be done, earlier starts included."""
     lost: bool = False
     """Its node is gone: it never ends and is never removed."""
+    hung_at: datetime | None = None
+    """Since when it does nothing any more, not even a heartbeat."""
 
 
 class World(ApiServer):
@@ -70,6 +70,8 @@ class World(ApiServer):
         self._with_pod: set[str] = set()
         self._idle: dict[str, int] = {}
         """Starts in a row, by PdfChunk, that saved nothing and were not counted."""
+        self._reopened: dict[str, int] = {}
+        """How often each PdfChunk was opened again after its end."""
         self._late: set[tuple[int, int]] = set()
         """Results that were stored after their Job was deleted: they may come too late to be seen."""
         self._taken: set[tuple[int, int]] = set()
@@ -332,10 +334,16 @@ class World(ApiServer):
     @override
     def before_chunk_status(self, old: PdfChunk, new: PdfChunk) -> None:
         name, before, after = new.metadata.name, old.status, new.status
-        self.must(before.phase not in TERMINAL, f"{name} leaves {before.phase}")
-        self.must(after.phase in _STEPS[before.phase], f"{name} goes from {before.phase} to {after.phase}")
+        uid = new.metadata.uid
+        if before.phase in TERMINAL:
+            self._check_reopening(name, before, after)
+            self._reopened[uid] = self._reopened.get(uid, 0) + 1
+        elif after.phase is ChunkPhase.PENDING and before.phase is not ChunkPhase.PENDING:
+            ended = bool(after.history) and after.history[-1].outcome is Outcome.ENDED
+            self.must(ended, f"{name} goes from {before.phase} to {after.phase}")
         self.must(after.starts >= before.starts, f"{name}: starts go down")
-        self.must(after.attempts <= 1 + self.max_retries, f"{name} has {after.attempts} attempts")
+        most = 1 + self.max_retries + self._reopened.get(uid, 0)
+        self.must(after.attempts <= most, f"{name} has {after.attempts} attempts")
         starts = [record.start for record in after.history]
         self.must(starts == sorted(set(starts)), f"{name}: a start is recorded twice: {starts}")
         if after.phase is ChunkPhase.SUCCEEDED:
@@ -345,21 +353,35 @@ class World(ApiServer):
         if len(after.history) and after.history[-1:] != before.history[-1:]:
             last = after.history[-1]
             saved = last.items > (before.history[-1].items if before.history else 0)
-            idle = 0 if last.counted or saved else self._idle.get(new.metadata.uid, 0) + 1
-            self._idle[new.metadata.uid] = idle
+            lost = last.outcome is Outcome.LOST and not saved
+            idle = 0 if last.counted or saved else self._idle.get(uid, 0) + int(lost)
+            self._idle[uid] = idle
             self.must(idle < MAX_UNCOUNTED, f"{name}: {idle} starts in a row did nothing and none is counted")
             full = before.uncounted + 1 >= MAX_UNCOUNTED
             taken = (new.spec.index, last.start) in self._taken and last.outcome is not Outcome.SUCCEEDED
-            broken = last.code == ChunkCode.IMAGE_ERROR  # that is told while the pod still waits
+            given_up = before.ending is not None and before.ending.reason is EndReason.STUCK
             self.must(
-                not (taken and last.counted) or full or broken, f"{name}: start {last.start} was lost and counted"
+                not (taken and last.counted) or full or given_up, f"{name}: start {last.start} was lost and counted"
             )
+
+    def _check_reopening(self, name: str, before: PdfChunkStatus, after: PdfChunkStatus) -> None:
+        """Only a request, or a limit that was raised, leaves an end; an answer may be written to a chunk that stays."""
+        if after.phase is before.phase:
+            refused = after.last_retry is not None and not after.last_retry.accepted
+            self.must(refused and after.last_retry != before.last_retry, f"{name} is written after its end")
+            return
+        self.must(after.phase in _AGAIN, f"{name} goes from {before.phase} to {after.phase}")
+        asked = (after.last_retry, after.last_job_retry_id) != (before.last_retry, before.last_job_retry_id)
+        allowed = before.phase is ChunkPhase.FAILED and before.attempts <= self.max_retries
+        self.must(asked or allowed, f"{name} leaves {before.phase}")
 
     @override
     def before_job_status(self, old: PdfJob, new: PdfJob) -> None:
-        self.must(not is_true(old, JobCondition.FINISHED), "the status of a finished PdfJob changes")
         before, after = old.status, new.status
-        self.must(after.progress_percent >= before.progress_percent, "the progress goes down")
+        if is_true(old, JobCondition.FINISHED):
+            self._check_after_end(old, before, after)
+        else:
+            self.must(after.progress_percent >= before.progress_percent, "the progress goes down")
         counts = after.chunks
         if counts is not None:
             parts = counts.pending + counts.running + counts.retry_scheduled
@@ -371,6 +393,36 @@ class World(ApiServer):
             self.must(is_true(new, JobCondition.SPLIT), "what was split is not any more")
         if is_true(new, JobCondition.SUCCEEDED):
             self.must(self.storage.merged is not None, "a PdfJob succeeds without its merged result")
-            phases = {raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()}
-            self.must(ChunkPhase.FAILED not in phases, "a PdfJob succeeds although a chunk failed")
+            phases = [raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()]
+            lacking = phases.count(ChunkPhase.FAILED) + phases.count(ChunkPhase.CANCELLED)
+            allowed = new.spec.failure_policy.allowed(len(phases))
+            self.must(lacking <= allowed, "a PdfJob succeeds although more chunks failed than may")
             self.must(after.progress_percent == 100, "the end is not 100 %")
+
+    def _check_after_end(self, old: PdfJob, before: PdfJobStatus, after: PdfJobStatus) -> None:
+        """A finished PdfJob gets its record and answers; only a request opens it again."""
+        told = before.model_copy(update={"history": after.history, "last_retry": after.last_retry})
+        if after == told:
+            return
+        own = old.spec.retry_request
+        asked = own is not None and (before.last_retry is None or before.last_retry.id != own.id)
+        asked = asked or any(
+            chunk.spec.retry_request is not None
+            for chunk in map(PdfChunk.model_validate, self.objects["pdfchunks"].values())
+        )
+        self.must(asked, "the status of a finished PdfJob changes")
+        self.must(old.spec.shutdown is None, "a PdfJob that was ended for good is opened again")
+
+    def before_self_deletion(self) -> None:
+        """Look at the PdfJob that the operator is about to delete itself."""
+        job = PdfJob.model_validate(self.objects["pdfjobs"][self.uid])
+        self.must(is_true(job, JobCondition.FINISHED), "a PdfJob under way is deleted")
+
+    def heartbeat(self, chunk: PdfChunk, start: int) -> Progress | None:
+        """Return the progress object of a start: its time stands still when its runner hangs."""
+        pods = [pod for pod in self.pods() if (pod.meta.chunk, pod.meta.start) == (chunk.spec.index, start)]
+        if not pods:
+            return None
+        runner = self._runners[pods[0].meta.uid]
+        time = runner.hung_at or self.now
+        return Progress(done=runner.items, total=self.pages_per_chunk, time=to_wire(time))

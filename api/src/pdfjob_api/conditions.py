@@ -146,8 +146,6 @@ class Reason(StrEnum):
     # Events only.
     RETRY_REQUESTED = "RetryRequested"
     """A manual retry was carried out, or refused; the message answers it."""
-    PARALLELISM_CHANGED = "ParallelismChanged"
-    """Chunks in flight were lowered or raised again because of a rate limit."""
     LARGE_FILE_DETECTED = "LargeFileDetected"
     """The document has more pages than the threshold."""
     CHUNK_RETRY = "ChunkRetry"

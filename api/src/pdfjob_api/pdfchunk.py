@@ -116,6 +116,7 @@ class StartRecord(Model):
     start: int = Field(ge=0, description="Number of the start.")
     attempt: int = Field(ge=0, description="Number of the attempt it was.")
     counted: bool = Field(description="Whether it counted against maxRetries.")
+    final: bool = Field(default=False, description="Whether no further start can heal it.")
     node: str | None = Field(default=None, max_length=253, description="Node its pod ran on.")
     started_at: Time | None = Field(default=None, description="When its container started.")
     finished_at: Time | None = Field(default=None, description="When its end was recorded.")
@@ -129,6 +130,8 @@ class Ending(Model):
 
     start: int = Field(ge=1, description="Number of the start.")
     reason: EndReason = Field(description="Why it is ended.")
+    code: str | None = Field(default=None, max_length=50, description="Error code, where it cannot be started.")
+    message: str = Field(default="", max_length=1024, description="What is known of the cause.")
 
 
 class ChunkRetry(Model):

@@ -29,7 +29,6 @@ from .health import Health
 from .lease import CALL_SECONDS, Lease, own_identity
 from .logs import configure_logs
 from .metrics import Metrics
-from .observation import Rules
 from .reconcile import Reconciler
 from .schema_check import missing_fields
 from .settings import Settings
@@ -65,9 +64,8 @@ class Operator:
         documents = Documents(settings.documents)
         work = Work(settings, cluster, self.store, documents, self.cache, self._wake)
         actor = Actor(settings, cluster, self.store, self.cache, work, metrics)
-        rules = Rules(pending_timeout_seconds=settings.pending_timeout_seconds)
         dispatcher = Dispatcher(settings.max_concurrent_chunks)
-        self.reconciler = Reconciler(self.cache, self.queue, actor, dispatcher, rules, metrics)
+        self.reconciler = Reconciler(self.cache, self.queue, actor, dispatcher, metrics)
         self.watcher = Watcher(self._event, settings.namespaces)
         self.health = Health(metrics.registry, self.queue.oldest_age, self._ready)
         leader = Gauge("pdfjob_is_leader", "1 in the process that works.", registry=metrics.registry)

@@ -25,6 +25,8 @@ from .actions import (
     DeleteChunks,
     DeleteJob,
     DeletePod,
+    DeleteSelf,
+    ReadAdopted,
     ReadEnd,
     ReadProgress,
     RemoveFinalizer,
@@ -35,12 +37,13 @@ from .actions import (
 )
 from .cache import Cache
 from .clock import utc_now
-from .ends import newest_checkpoint, read_end, read_progress
+from .ends import newest_checkpoint, read_adopted, read_end, read_progress
 from .events import events_of
 from .jobspec import GRACE_SECONDS, Urls, build_job
 from .memory import JobMemory
 from .metrics import Metrics
 from .observation import WorkKind
+from .records import store_error_record
 from .resources import build_event
 from .settings import Settings
 from .storage.errors import StorageError
@@ -136,6 +139,10 @@ class Actor:
                         runs = _adopted(memory)
                         end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
                     memory.learn_end(action.chunk.metadata.uid, action.start, end)
+                case ReadAdopted():
+                    async with self.ends:
+                        found = await read_adopted(self.store, self.keys(job), action.chunk, _adopted(memory))
+                    memory.learn_adopted(action.chunk.metadata.uid, found)
                 case ReadProgress():
                     await self._read_progress(job, memory, action)
                 case WriteChunk():
@@ -146,7 +153,10 @@ class Actor:
                     await self.cluster.delete(JOBS, job.metadata.namespace, action.name, action.uid)
                     self.cache.forget(JOBS.plural, job.metadata.uid, action.uid)
                 case DeletePod():
-                    await self.cluster.delete(PODS, job.metadata.namespace, action.name, action.uid)
+                    namespace, grace = job.metadata.namespace, action.grace_seconds
+                    await self.cluster.delete(PODS, namespace, action.name, action.uid, grace_seconds=grace)
+                case DeleteSelf():
+                    await self.cluster.delete(PDFJOBS, job.metadata.namespace, job.metadata.name, job.metadata.uid)
 
     async def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata
@@ -188,7 +198,7 @@ class Actor:
         await self.work.create_chunk(job, plan.ranges(job.spec)[index], manifest.chunks[index])
 
     async def _read_progress(self, job: PdfJob, memory: JobMemory, action: ReadProgress) -> None:
-        """Read a heartbeat at most every 20 seconds; it is for show only, so trouble with it is no trouble."""
+        """Read a heartbeat at most every 20 seconds; a storage that does not answer says nothing about the runner."""
         key = (action.chunk.metadata.uid, action.start)
         now = asyncio.get_running_loop().time()
         if now - memory.progress_read.get(key, float("-inf")) < _HEARTBEAT_SECONDS - 1:
@@ -198,13 +208,15 @@ class Actor:
             progress = await read_progress(self.store, self.keys(job), action.chunk, action.start)
         except StorageError as error:
             log.warning("heartbeat not read", job=job_key(job), chunk=action.chunk.spec.index, error=str(error))
+            memory.forgive_silence(*key, utc_now())
             return
-        if progress is not None:
-            memory.learn_progress(*key, progress)
-            self.work.wake(job.metadata.uid)
+        memory.learn_progress(*key, progress, utc_now())
+        self.work.wake(job.metadata.uid)
 
     async def _write_chunk(self, job: PdfJob, memory: JobMemory, action: WriteChunk) -> None:
         meta, status = action.chunk.metadata, action.status
+        if action.ended is not None:
+            await store_error_record(self.store, self.cluster, self.keys(job), action.chunk, status, action.ended)
         try:
             raw = await self._replace_status(PDFCHUNKS, meta.namespace, meta.name, meta.resource_version, status.wire())
         except NotFoundError:  # a ghost: its DELETED event was lost, and the next decision makes it again
@@ -262,7 +274,7 @@ class Actor:
     async def _urls(self, job: PdfJob, chunk: PdfChunk, start: int, runs: Sequence[str]) -> Urls:
         keys, index = self.keys(job), chunk.spec.index
         seconds = (
-            self.settings.pending_timeout_seconds
+            job.spec.limits.pending_timeout_seconds
             + job.spec.limits.chunk_timeout_seconds
             + GRACE_SECONDS
             + _URL_MARGIN_SECONDS

@@ -8,7 +8,7 @@ from pdfjob_api.conditions import Reason
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJobStatus
 
-from .observation import WorkKind
+from .observation import Start, WorkKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,13 @@ class ReadEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAdopted:
+    """Look for a result that an earlier life of the PdfJob left for a chunk."""
+
+    chunk: PdfChunk
+
+
+@dataclass(frozen=True, slots=True)
 class ReadProgress:
     """Read the heartbeat of a running start."""
 
@@ -69,6 +76,8 @@ class WriteChunk:
     status: PdfChunkStatus
     event: tuple[str, Reason, str] | None = None
     """Type, reason and message of the Event that tells it, if any."""
+    ended: Start | None = None
+    """The start whose end without a result is written: a record of it goes to S3 first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +99,17 @@ class DeleteJob:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete a runner pod whose Job is gone."""
+    """Delete a runner pod, before its Job where there is one."""
 
     name: str
     uid: str
+    grace_seconds: int | None = None
+    """None = the pod's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSelf:
+    """Delete the PdfJob, whose time after its end is over."""
 
 
 Action = (
@@ -104,11 +120,13 @@ Action = (
     | DeleteChunks
     | RestoreChunk
     | ReadEnd
+    | ReadAdopted
     | ReadProgress
     | WriteChunk
     | CreateJob
     | DeleteJob
     | DeletePod
+    | DeleteSelf
 )
 
 

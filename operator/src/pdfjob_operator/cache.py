@@ -118,7 +118,7 @@ class Cache:
 
     def _store(self, plural: str, owner: str, uid: str, raw: Mapping[str, Any]) -> None:
         if plural == "pdfjobs":
-            self._jobs[uid] = PdfJob.model_validate(raw)
+            self._jobs[uid] = PdfJob.model_validate(raw)  # the only one whose managedFields are kept
             return
         job = self._jobs.get(owner)
         if job is not None and job.metadata.namespace != raw["metadata"]["namespace"]:

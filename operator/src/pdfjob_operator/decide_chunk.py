@@ -6,29 +6,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pdfjob_api.conditions import ChunkPhase, Reason
-from pdfjob_api.errors import CHUNK_CODES, ChunkCode
-from pdfjob_api.meta import LastError
-from pdfjob_api.names import start_name
-from pdfjob_api.pdfchunk import Outcome, PdfChunk, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.conditions import ChunkPhase
+from pdfjob_api.errors import ChunkCode
+from pdfjob_api.pdfchunk import Ending, EndReason, PdfChunk, PdfChunkStatus
 
-from .actions import Action, CreateJob, DeleteJob, ReadEnd, ReadProgress, WriteChunk
-from .backoff import retry_delay
+from .actions import Action, CreateJob, DeleteJob, DeletePod, ReadAdopted, ReadEnd, ReadProgress, WriteChunk
+from .chunk_end import adopted, child_job_name, failures, record_end, retry_limit
+from .chunk_wait import PATIENCE_SECONDS, give_up, told, waiting_since
 from .clock import from_wire, to_wire
-from .observation import EndFacts, Observation, Start
-from .outcome import Verdict, classify
+from .intent import Intent
+from .observation import Observation, Start
 from .views import PodView
 
 TERMINAL: Final = frozenset({ChunkPhase.SUCCEEDED, ChunkPhase.FAILED, ChunkPhase.CANCELLED})
-MAX_UNCOUNTED: Final = 10
-"""So many starts in a row lost to the infrastructure without a new item count as one attempt."""
-_HISTORY: Final = 10
 _HEARTBEAT_SECONDS: Final = 20
-_IMAGE_REASONS: Final = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
-)
-_CONTAINER_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_KILL_SECONDS: Final = 1
+"""Grace of a pod that is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +38,48 @@ class ChunkDecision:
     """The status after the actions; None = as it is."""
 
 
-def decide_chunk(chunk: PdfChunk, obs: Observation, now: datetime) -> ChunkDecision:
-    """Compare a chunk with its Jobs and pods and say what is to be done."""
+def decide_chunk(
+    chunk: PdfChunk,
+    obs: Observation,
+    now: datetime,
+    intent: Intent = Intent.RUN,
+    held: ChunkCode | None = None,
+) -> ChunkDecision:
+    """Compare a chunk with its Jobs and pods and say what is to be done.
+
+    Parameters
+    ----------
+    intent
+        What shall become of the job.
+    held
+        The common cause for which dispatch is held.
+    """
     starts = obs.starts.get(chunk.spec.index, ())
     if chunk.status.phase in TERMINAL:
-        return ChunkDecision(actions=_delete_recorded(starts, chunk.status.starts))
+        actions = (*_kill_if(starts, now, intent), *_delete_recorded(starts, chunk.status.starts))
+        if chunk.status.phase is ChunkPhase.FAILED and intent is Intent.RUN and _may_be_retried(chunk, obs):
+            status = reopened(chunk, now)
+            return ChunkDecision(actions=(*actions, WriteChunk(chunk, status)), status=status)
+        return ChunkDecision(actions=actions)
     recorded = last_recorded(chunk.status)
-    cleanup = _delete_recorded(starts, recorded)
+    cleanup = (*_kill_if(starts, now, intent), *_delete_recorded(starts, recorded))
     active = _active_start(chunk.status, starts, recorded)
     if active is None:
         return _start_if_due(chunk, starts, obs, now, cleanup)
     if not _has_ended(active, now, obs.job.spec.limits.stuck_timeout_seconds):
+        ending = _why_end(chunk, active, obs, now, intent)
+        if ending is not None:
+            return _end(chunk, active, ending, obs, now, cleanup)
         return _watch(chunk, active, obs, now, cleanup)
     end = obs.facts.ends.get((chunk.metadata.uid, active.number))
     if end is None:
         return ChunkDecision(actions=(*cleanup, ReadEnd(chunk, active.number)))
-    return _record_end(chunk, active, end, obs.job, now, cleanup)
+    write = record_end(chunk, active, end, obs.job, now, held=held)
+    return ChunkDecision(
+        actions=(*cleanup, write, *_delete(active)),
+        status=write.status,
+        requeue_seconds=_seconds_until(write.status.next_retry_time, now),
+    )
 
 
 def last_recorded(status: PdfChunkStatus) -> int:
@@ -68,12 +87,57 @@ def last_recorded(status: PdfChunkStatus) -> int:
     return status.history[-1].start if status.history else 0
 
 
+def reopened(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
+    """Return the status of a chunk that had ended and is to start again at once."""
+    status = chunk.status
+    succeeded = status.phase is ChunkPhase.SUCCEEDED
+    return status.model_copy(
+        update={
+            "observed_generation": chunk.metadata.generation,
+            "phase": ChunkPhase.PENDING if status.phase is ChunkPhase.CANCELLED else ChunkPhase.RETRY_SCHEDULED,
+            "attempts": failures(status),
+            "uncounted": 0,
+            "updated_at": to_wire(now),
+            "processed_at": None,
+            "next_retry_time": None,
+            "result": None,
+            "fresh_after": max(status.starts, 1) if succeeded else status.fresh_after,
+        }
+    )
+
+
+def kill(starts: tuple[Start, ...], now: datetime) -> tuple[DeletePod, ...]:
+    """Delete live pods with a second of grace; those that drain already with none, a shorter one is not obeyed."""
+    return tuple(
+        DeletePod(pod.meta.name, pod.meta.uid, _KILL_SECONDS if pod.meta.deleted is None else 0)
+        for start in starts
+        for pod in start.pods
+        if not pod.ended and (pod.meta.deleted is None or pod.meta.deleted > now + timedelta(seconds=_KILL_SECONDS + 1))
+    )
+
+
+def _kill_if(starts: tuple[Start, ...], now: datetime, intent: Intent) -> tuple[DeletePod, ...]:
+    return kill(starts, now) if intent is Intent.CANCEL else ()
+
+
+def _may_be_retried(chunk: PdfChunk, obs: Observation) -> bool:
+    """Whether a failed chunk has retries left after all, since the user has raised the limit.
+
+    Not once the result is merged: from there on only a request for a retry brings it back.
+    """
+    last = chunk.status.history[-1] if chunk.status.history else None
+    if last is None or last.final or obs.facts.merged is not None:
+        return False
+    return chunk.status.attempts <= retry_limit(chunk, obs.job)
+
+
 def _active_start(status: PdfChunkStatus, starts: tuple[Start, ...], recorded: int) -> Start | None:
     """Return the start whose end is not recorded yet. Running without Job and pod is one whose Job vanished."""
     newer = [start for start in starts if start.number > recorded]
     if newer:
         return newer[-1]
-    if status.phase is ChunkPhase.RUNNING and status.starts > recorded:
+    under_way = status.phase is ChunkPhase.RUNNING or status.ending is not None
+    if under_way and status.starts > recorded:
         return Start(status.starts, None, ())
     return None
 
@@ -83,31 +147,87 @@ def _has_ended(start: Start, now: datetime, stuck_seconds: float) -> bool:
         return False
     # Without a live pod: the pod has ended, or there is none because the Job is over or gone. A Job without a pod
     # that is not over is about to get one, or about to be told that its pod is gone.
+    if start.job is not None and start.job.suspended and not start.pods:
+        return False  # a queueing system took its pod; the Job lives on and would make another
     return bool(start.pods) or start.job is None or start.job.finished
+
+
+def _why_end(chunk: PdfChunk, start: Start, obs: Observation, now: datetime, intent: Intent) -> Ending | None:
+    """Say why a start that has not ended must be ended, if it must."""
+    known = chunk.status.ending
+    if known is not None and known.start == start.number:
+        return known
+    if intent.value is not None:
+        return Ending(start=start.number, reason=intent.value)
+    limits = obs.job.spec.limits
+    if start.job is not None and start.job.suspended:
+        ran = chunk.status.phase is ChunkPhase.RUNNING and chunk.status.starts == start.number
+        ran = ran or any(pod.running_since is not None for pod in start.pods)
+        return Ending(start=start.number, reason=EndReason.REQUEUED) if ran else None
+    running = _running(start)
+    if running is None:
+        return give_up(start, now, limits.pending_timeout_seconds)
+    beat = obs.facts.progress.get((chunk.metadata.uid, start.number))
+    if beat is None:
+        return None
+    silent = (now - max(beat.since, running.running_since or now)).total_seconds()
+    return Ending(start=start.number, reason=EndReason.STUCK) if silent >= limits.stuck_timeout_seconds else None
+
+
+def _running(start: Start) -> PodView | None:
+    return next((pod for pod in start.pods if pod.running_since is not None and not pod.ended), None)
+
+
+def _end(
+    chunk: PdfChunk, start: Start, ending: Ending, obs: Observation, now: datetime, cleanup: tuple[Action, ...]
+) -> ChunkDecision:
+    """End a start: write down why, then delete its Job; its pod is waited for."""
+    actions = list(cleanup)
+    status = None
+    if chunk.status.ending != ending:
+        status = chunk.status.model_copy(
+            update={
+                "observed_generation": chunk.metadata.generation,
+                "starts": start.number,
+                "job_name": child_job_name(chunk, start),
+                "updated_at": to_wire(now),
+                "ending": ending,
+            }
+        )
+        actions.append(WriteChunk(chunk, status))
+    actions += _delete(start)
+    stuck = obs.job.spec.limits.stuck_timeout_seconds
+    marks = [pod.meta.deleted for pod in start.pods if pod.meta.deleted is not None]
+    until = max(marks, default=now) + timedelta(seconds=stuck + 1)
+    return ChunkDecision(
+        actions=tuple(actions),
+        in_flight=True,
+        requeue_seconds=max((until - now).total_seconds(), 1.0),
+        status=status,
+    )
 
 
 def _watch(
     chunk: PdfChunk, start: Start, obs: Observation, now: datetime, cleanup: tuple[Action, ...]
 ) -> ChunkDecision:
     """Follow a start that has not ended."""
-    running = next((pod for pod in start.pods if pod.running_since is not None), None)
+    running = _running(start)
     if running is not None:
         return _watch_running(chunk, start, running, now, cleanup)
-    pod = start.pods[0] if start.pods else None
-    broken = _cannot_start(pod)
-    if pod is not None and broken is not None:
-        left = obs.rules.pending_timeout_seconds - (now - pod.meta.created).total_seconds()
-        if left > 0:
-            return ChunkDecision(actions=cleanup, in_flight=True, requeue_seconds=left)
-        return _give_up_pending(chunk, start, pod, broken, now, cleanup)
+    limits = obs.job.spec.limits
+    status = told(chunk, start, now)
+    actions = (*cleanup, WriteChunk(chunk, status)) if status is not None else cleanup
     requeue = None
-    if pod is None and start.job is not None:
-        left = obs.rules.pending_timeout_seconds - (now - start.job.meta.created).total_seconds()
-        requeue = left if left > 0 else None  # by then the status tells that it has no pod
+    pod = start.pods[0] if start.pods else None
+    since = waiting_since(start)
     if pod is not None and pod.meta.deleted is not None:
-        until = pod.meta.deleted + timedelta(seconds=obs.job.spec.limits.stuck_timeout_seconds + 1)
+        until = pod.meta.deleted + timedelta(seconds=limits.stuck_timeout_seconds + 1)
         requeue = max((until - now).total_seconds(), 1.0)
-    return ChunkDecision(actions=cleanup, in_flight=True, requeue_seconds=requeue)
+    elif since is not None:  # to tell what it waits for, and later that it has waited too long
+        waited = (now - since).total_seconds()
+        marks = [mark - waited for mark in (PATIENCE_SECONDS, limits.pending_timeout_seconds) if mark > waited]
+        requeue = min(marks, default=None)
+    return ChunkDecision(actions=actions, in_flight=True, requeue_seconds=requeue, status=status)
 
 
 def _watch_running(
@@ -123,10 +243,11 @@ def _watch_running(
                 "phase": ChunkPhase.RUNNING,
                 "attempts": failures(chunk.status) + 1,
                 "starts": start.number,
-                "job_name": pod_job_name(chunk, start),
+                "job_name": child_job_name(chunk, start),
                 "started_at": to_wire(since),
                 "updated_at": to_wire(now),
                 "next_retry_time": None,
+                "conditions": [],
             }
         )
         actions.append(WriteChunk(chunk, status))
@@ -141,165 +262,6 @@ def _watch_running(
     )
 
 
-def failures(status: PdfChunkStatus) -> int:
-    """Return the counted failures: attempts less the one under way."""
-    under_way = status.phase in {ChunkPhase.RUNNING, ChunkPhase.SUCCEEDED}
-    return status.attempts - (1 if under_way else 0)
-
-
-def pod_job_name(chunk: PdfChunk, start: Start) -> str:
-    """Return the name of the start's Job, whether or not the Job is still there."""
-    return start_name(job_of(chunk), chunk.spec.index, start.number)
-
-
-def job_of(chunk: PdfChunk) -> str:
-    """Return the name of the PdfJob that a chunk belongs to."""
-    return chunk.metadata.name.rsplit("-c", 1)[0]
-
-
-def _cannot_start(pod: PodView | None) -> tuple[ChunkCode, str] | None:
-    if pod is None or pod.waiting_reason is None:
-        return None
-    text = f"{pod.waiting_reason}: {pod.waiting_message}"
-    if pod.waiting_reason in _IMAGE_REASONS:
-        return ChunkCode.IMAGE_ERROR, text
-    if pod.waiting_reason in _CONTAINER_REASONS:
-        return ChunkCode.PROCESSING_ERROR, text
-    return None
-
-
-def _give_up_pending(
-    chunk: PdfChunk,
-    start: Start,
-    pod: PodView,
-    broken: tuple[ChunkCode, str],
-    now: datetime,
-    cleanup: tuple[Action, ...],
-) -> ChunkDecision:
-    """Fail a chunk whose container cannot be started; another pod of the same spec would fare no better."""
-    code, message = broken
-    verdict = Verdict(Outcome.FAILED, code, message[:1024], counted=True, final=True)
-    nothing = EndFacts(result=None, result_error=None, items=_saved_before(chunk.status))
-    status = _ended_status(chunk, Start(start.number, start.job, (pod,)), nothing, verdict, 0, now)
-    # Its pod stands until the Job is deleted: the place is free with the next decision.
-    actions = (*cleanup, _write_end(chunk, status, verdict), *_delete(start))
-    return ChunkDecision(actions=actions, in_flight=True, status=status)
-
-
-def _record_end(
-    chunk: PdfChunk, start: Start, end: EndFacts, job: PdfJob, now: datetime, cleanup: tuple[Action, ...]
-) -> ChunkDecision:
-    """Write down how a start ended, then delete its Job."""
-    saved_new = end.items > _saved_before(chunk.status)
-    verdict = classify(start, end, saved_new=saved_new)
-    uncounted = 0 if verdict.counted or saved_new else chunk.status.uncounted + 1
-    if uncounted >= MAX_UNCOUNTED:
-        code = verdict.code or ChunkCode.PROCESSING_ERROR
-        message = f"{MAX_UNCOUNTED} starts in a row were lost without a new page saved: {verdict.message}"[:1024]
-        verdict = Verdict(Outcome.FAILED, code, message, counted=True, final=False)
-        uncounted = 0
-    status = _ended_status(chunk, start, end, verdict, uncounted, now)
-    status = _next_phase(chunk, status, verdict, job, now)
-    return ChunkDecision(
-        actions=(*cleanup, _write_end(chunk, status, verdict), *_delete(start)),
-        status=status,
-        requeue_seconds=_seconds_until(status.next_retry_time, now),
-    )
-
-
-def _ended_status(
-    chunk: PdfChunk, start: Start, end: EndFacts, verdict: Verdict, uncounted: int, now: datetime
-) -> PdfChunkStatus:
-    """Return the status with the end in the history, the phase still open but for Succeeded and Failed."""
-    pod = start.pods[0] if start.pods else None
-    began = (pod.running_since or pod.exit_started) if pod else None
-    attempt = failures(chunk.status) + 1
-    succeeded = verdict.outcome is Outcome.SUCCEEDED
-    record = StartRecord(
-        start=start.number,
-        attempt=attempt,
-        counted=verdict.counted,
-        node=pod.node if pod else None,
-        started_at=to_wire(began) if began else None,
-        finished_at=to_wire(now),
-        outcome=verdict.outcome,
-        code=verdict.code.value if verdict.code else None,
-        items=chunk.spec.page_count if succeeded else max(end.items, _saved_before(chunk.status)),
-    )
-    error = None
-    if not succeeded:
-        code = (verdict.code or ChunkCode.PROCESSING_ERROR).value
-        error = LastError(code=code, message=_with_advice(chunk, verdict))
-    return chunk.status.model_copy(
-        update={
-            "observed_generation": chunk.metadata.generation,
-            "phase": ChunkPhase.SUCCEEDED if succeeded else ChunkPhase.FAILED,
-            "attempts": attempt if verdict.counted else attempt - 1,
-            "starts": start.number,
-            "uncounted": uncounted,
-            "job_name": pod_job_name(chunk, start),
-            "started_at": to_wire(began) if began else chunk.status.started_at,
-            "updated_at": to_wire(now),
-            "processed_at": to_wire(now) if succeeded else None,
-            "next_retry_time": None,
-            "last_error": error,
-            "result": end.result if succeeded else None,
-            "history": [*chunk.status.history, record][-_HISTORY:],
-        }
-    )
-
-
-def _next_phase(
-    chunk: PdfChunk, status: PdfChunkStatus, verdict: Verdict, job: PdfJob, now: datetime
-) -> PdfChunkStatus:
-    if status.phase is ChunkPhase.SUCCEEDED or verdict.final:
-        return status
-    policy = job.spec.retry_policy
-    limit = policy.max_retries if chunk.spec.max_retries is None else chunk.spec.max_retries
-    if verdict.counted and status.attempts > limit:
-        return status
-    retry = status.attempts if verdict.counted else status.uncounted - 1
-    limited = verdict.code is ChunkCode.RATE_LIMIT
-    delay = 0.0
-    if retry > 0 or limited:
-        seed = f"{chunk.metadata.uid}/{status.starts}"
-        delay = retry_delay(policy.backoff, max(retry, 1), seed, rate_limited=limited)
-    return status.model_copy(
-        update={
-            "phase": ChunkPhase.RETRY_SCHEDULED,
-            "next_retry_time": to_wire(now + timedelta(seconds=delay)),
-        }
-    )
-
-
-def _write_end(chunk: PdfChunk, status: PdfChunkStatus, verdict: Verdict) -> WriteChunk:
-    name = f"chunk {chunk.spec.index} (pages {chunk.spec.start_page}-{chunk.spec.end_page})"
-    code = verdict.code.value if verdict.code else "lost"
-    event = None
-    if status.phase is ChunkPhase.FAILED:
-        event = ("Warning", Reason.CHUNK_FAILED, f"{name} failed: {code}: {_with_advice(chunk, verdict)}")
-    elif verdict.code is ChunkCode.TIMEOUT and not verdict.counted:
-        event = ("Normal", Reason.SOFT_TIMEOUT, f"{name} reached its soft limit, saved its pages and goes on")
-    elif verdict.outcome is Outcome.LOST:
-        event = ("Normal", Reason.CHUNK_RESTARTED, f"{name} starts again from its checkpoint: {verdict.message}")
-    elif status.phase is ChunkPhase.RETRY_SCHEDULED:
-        event = (
-            "Warning",
-            Reason.CHUNK_RETRY,
-            f"{name} failed, retry {status.attempts} at {status.next_retry_time}: {code}: {verdict.message}",
-        )
-    return WriteChunk(chunk, status, event)
-
-
-def _with_advice(chunk: PdfChunk, verdict: Verdict) -> str:
-    advice = CHUNK_CODES[verdict.code].advice_for(job_of(chunk), chunk.spec.index) if verdict.code else ""
-    return f"{verdict.message}; {advice}"[:1024] if verdict.final and advice else verdict.message
-
-
-def _saved_before(status: PdfChunkStatus) -> int:
-    return status.history[-1].items if status.history else 0
-
-
 def _start_if_due(
     chunk: PdfChunk, starts: tuple[Start, ...], obs: Observation, now: datetime, cleanup: tuple[Action, ...]
 ) -> ChunkDecision:
@@ -309,6 +271,13 @@ def _start_if_due(
         return ChunkDecision(actions=cleanup, in_flight=True, requeue_seconds=float(stuck))
     if chunk.metadata.deletion_timestamp is not None:
         return ChunkDecision(actions=cleanup)  # the garbage collector would take the Job; the PdfChunk is made again
+    if _may_be_adopted(chunk, starts, obs):
+        if chunk.metadata.uid not in obs.facts.adopted:
+            return ChunkDecision(actions=(*cleanup, ReadAdopted(chunk)))
+        found = obs.facts.adopted[chunk.metadata.uid]
+        if found is not None:
+            status = adopted(chunk, found, now)
+            return ChunkDecision(actions=(*cleanup, WriteChunk(chunk, status)), status=status)
     wait = _seconds_until(chunk.status.next_retry_time, now)
     if wait is not None:
         return ChunkDecision(actions=cleanup, requeue_seconds=wait)
@@ -317,17 +286,11 @@ def _start_if_due(
     return ChunkDecision(actions=cleanup, create=CreateJob(chunk, number, priority))
 
 
-def cancelled(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
-    """Return the status of a chunk that will not run any more, since its job has ended without it."""
-    return chunk.status.model_copy(
-        update={
-            "observed_generation": chunk.metadata.generation,
-            "phase": ChunkPhase.CANCELLED,
-            "attempts": failures(chunk.status),
-            "updated_at": to_wire(now),
-            "next_retry_time": None,
-        }
-    )
+def _may_be_adopted(chunk: PdfChunk, starts: tuple[Start, ...], obs: Observation) -> bool:
+    """Whether an earlier life of the job may have finished this chunk, which has never been started in this one."""
+    plan, status = obs.facts.plan, chunk.status
+    untouched = status.phase is ChunkPhase.PENDING and not status.starts and not status.fresh_after and not starts
+    return plan is not None and bool(plan.adopted) and untouched
 
 
 def _seconds_until(moment: str | None, now: datetime) -> float | None:

@@ -13,6 +13,8 @@ _TOLD: Final = (
     JobCondition.SPLIT,
     JobCondition.REPAIRED,
     JobCondition.MERGED,
+    JobCondition.SUSPENDED,
+    JobCondition.DEGRADED,
     JobCondition.FINISHED,
 )
 _QUIET: Final = frozenset(
@@ -26,24 +28,39 @@ _QUIET: Final = frozenset(
 """Reasons that say nothing new in an Event."""
 _TROUBLE: Final = frozenset({Reason.PAGES_LOST, Reason.FAILED})
 """Reasons that deserve a warning although their condition is True."""
+_BAD: Final = frozenset({JobCondition.DEGRADED.value})
+"""Conditions that are trouble when True, and none when False."""
+_NEITHER: Final = frozenset({JobCondition.SUSPENDED.value, JobCondition.FINISHED.value})
+"""Conditions that the user wished for, or that tell nothing bad when False."""
 
 
-def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[str, Reason, str]]:
+def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[str, str, str]]:
     """Return type, reason and message of each Event, for the conditions whose status or reason has changed."""
     pages = new.source.pages if new.source else None
     large = old.chunks is None and new.chunks is not None and (pages or 0) > job.spec.chunking.threshold_pages
-    events: list[tuple[str, Reason, str]] = []
+    events: list[tuple[str, str, str]] = []
     before = {item.type: item for item in old.conditions}
     for condition in new.conditions:
         if condition.type == JobCondition.SPLIT.value and large and new.chunks is not None:
             text = "Large file detected. Processing asynchronously. Check job status for progress."
-            events.append(("Normal", Reason.LARGE_FILE_DETECTED, text))
+            events.append(("Normal", Reason.LARGE_FILE_DETECTED.value, text))
         known = before.get(condition.type)
         if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):
-            held_up = condition.status == "Unknown" and condition.reason not in UNDER_WAY
-            warning = condition.status == "False" or held_up or condition.reason in _TROUBLE
-            events.append(("Warning" if warning else "Normal", Reason(condition.reason), condition.message))
+            events.append(("Warning" if _is_trouble(condition) else "Normal", condition.reason, condition.message))
+    answer = new.last_retry
+    if answer is not None and answer != old.last_retry:
+        refused = "".join(f"; not {item.chunks}: {item.reason}" for item in answer.refused)
+        kind = "Normal" if answer.retried_count or not answer.refused else "Warning"
+        events.append((kind, Reason.RETRY_REQUESTED.value, f"{answer.message}{refused}"))
     return events
+
+
+def _is_trouble(condition: Condition) -> bool:
+    if condition.type in _BAD:
+        return condition.status == "True"
+    held_up = condition.status == "Unknown" and condition.reason not in UNDER_WAY
+    bad = condition.status == "False" and condition.type not in _NEITHER
+    return bad or held_up or condition.reason in _TROUBLE
 
 
 def _is_news(known: Condition | None, condition: Condition) -> bool:

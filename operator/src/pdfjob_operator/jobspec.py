@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,9 +25,11 @@ from pdfjob_api.names import (
     LABEL_JOB,
     LABEL_JOB_UID,
     LABEL_MANAGED_BY,
+    LABEL_RETRY,
     LABEL_START,
     MANAGED_BY,
     PDFCHUNK_KIND,
+    QUEUE_LABELS,
     RUNNER_CONTAINER,
     start_name,
 )
@@ -40,6 +44,7 @@ GRACE_SECONDS: Final = 30
 _KEEP_FINISHED_SECONDS: Final = 86400
 """A net: finished Jobs are deleted as soon as they are recorded."""
 _USER: Final = 65532
+_LABEL_VALUE: Final = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def build_job(
     runner = job.spec.runner or Runner()
     labels = {
         **(runner.labels or {}),
+        **_retry_label(chunk),
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_JOB: job.metadata.name,
         LABEL_JOB_UID: job.metadata.uid,
@@ -93,7 +99,7 @@ def build_job(
         "metadata": {
             "name": start_name(job.metadata.name, chunk.spec.index, start),
             "namespace": job.metadata.namespace,
-            "labels": labels,
+            "labels": {**_queue_labels(job), **labels},
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,
@@ -118,6 +124,21 @@ def build_job(
             },
         },
     }
+
+
+def _queue_labels(job: PdfJob) -> dict[str, str]:
+    """Kueue admits Jobs by their labels; those of the PdfJob hold for each."""
+    return {name: job.metadata.labels[name] for name in QUEUE_LABELS if name in job.metadata.labels}
+
+
+def _retry_label(chunk: PdfChunk) -> dict[str, str]:
+    """Mark the Jobs of a manual retry; an id that is no label value is shown by its hash."""
+    own = chunk.status.last_retry
+    request = own.id if own is not None and own.accepted else chunk.status.last_job_retry_id
+    if request is None:
+        return {}
+    fits = _LABEL_VALUE.fullmatch(request) is not None
+    return {LABEL_RETRY: request if fits else hashlib.sha256(request.encode()).hexdigest()[:16]}
 
 
 def _failure_policy() -> dict[str, Any]:

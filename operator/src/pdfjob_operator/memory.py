@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from pdfjob_api.contract import Progress
+from pdfjob_api.pdfchunk import ChunkResultStatus
 
-from .observation import EndFacts, Facts, WorkError, WorkKind
+from .observation import EndFacts, Facts, Heartbeat, WorkError, WorkKind
+
+_AFTER_END: Final = frozenset({WorkKind.RECORD, WorkKind.CLEAN})
 
 
 @dataclass(slots=True)
@@ -35,9 +38,28 @@ class JobMemory:
         """Remember what S3 says about a start that has ended."""
         self.learn(ends={**self.facts.ends, (chunk_uid, start): end})
 
-    def learn_progress(self, chunk_uid: str, start: int, progress: Progress) -> None:
-        """Remember a heartbeat."""
-        self.learn(progress={**self.facts.progress, (chunk_uid, start): progress})
+    def learn_progress(self, chunk_uid: str, start: int, progress: Progress | None, now: datetime) -> None:
+        """Remember a heartbeat; its age counts from when this very content was first read."""
+        key = (chunk_uid, start)
+        known = self.facts.progress.get(key)
+        if known is None or known.progress != progress:
+            self.learn(progress={**self.facts.progress, key: Heartbeat(progress, now)})
+
+    def forgive_silence(self, chunk_uid: str, start: int, now: datetime) -> None:
+        """Count the age of a heartbeat anew: the storage did not answer, so its silence says nothing."""
+        key = (chunk_uid, start)
+        known = self.facts.progress.get(key)
+        if known is not None:
+            self.learn(progress={**self.facts.progress, key: Heartbeat(known.progress, now)})
+
+    def learn_adopted(self, chunk_uid: str, result: ChunkResultStatus | None) -> None:
+        """Remember what an earlier life of the PdfJob left for a chunk."""
+        self.learn(adopted={**self.facts.adopted, chunk_uid: result})
+
+    def forget_run(self) -> None:
+        """Drop what only a job under way needs: a finished one costs no memory, a retry reads it anew."""
+        kept = {kind: error for kind, error in self.facts.errors.items() if kind in _AFTER_END}
+        self.facts = Facts(working=self.facts.working, errors=kept, recorded=self.facts.recorded)
 
     def forget_ended(self, chunk_uid: str, start: int) -> None:
         """Drop what is known of a start once its end is recorded in the PdfChunk."""

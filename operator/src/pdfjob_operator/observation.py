@@ -54,6 +54,8 @@ class WorkKind(StrEnum):
     """Fetch, inspect, plan, split; or read plan and manifest back when that is done already."""
     MERGE = "merge"
     """Merge the results of the chunks."""
+    RECORD = "record"
+    """Store the record of the job that outlives it."""
     CLEAN = "clean"
     """Remove the job's objects from S3."""
 
@@ -65,6 +67,18 @@ class Merged:
     files: tuple[ResultFile, ...]
     missing: tuple[tuple[int, int, str], ...]
     """First page, last page, code."""
+    inputs: str
+    """`merge_inputs` of the chunks that it was made of; with others it is an earlier result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The progress object of a running start."""
+
+    progress: Progress | None
+    """None when there is none yet."""
+    since: datetime
+    """When the operator first read this very content, by its own clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +104,14 @@ class Facts:
     """Why the API server took no child Job the last time: a quota, an admission rule; tried again."""
     ends: Mapping[tuple[str, int], EndFacts] = field(default_factory=dict)
     """By UID of the PdfChunk and number of the start."""
-    progress: Mapping[tuple[str, int], Progress] = field(default_factory=dict)
+    progress: Mapping[tuple[str, int], Heartbeat] = field(default_factory=dict)
     """The newest heartbeat, keyed alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Settings of the installation that decisions depend on."""
-
-    pending_timeout_seconds: int = 600
+    adopted: Mapping[str, ChunkResultStatus | None] = field(default_factory=dict)
+    """By UID of the PdfChunk: the result that an earlier life of the PdfJob left, None when it left none."""
+    recorded: str | None = None
+    """Where the record of the finished or deleted job is; empty when it was given up."""
+    capped: bool = False
+    """Whether chunks could start but for ``maxConcurrentChunks`` of the installation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +124,6 @@ class Observation:
     starts: Mapping[int, tuple[Start, ...]]
     """By index of the chunk, in order of their numbers."""
     facts: Facts
-    rules: Rules
 
 
 def group_starts(

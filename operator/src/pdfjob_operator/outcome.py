@@ -10,12 +10,19 @@ from pydantic import ValidationError
 
 from pdfjob_api.contract import TerminationMessage
 from pdfjob_api.errors import CHUNK_CODES, EXIT_CODE_ERRORS, ChunkCode, ExitCode
-from pdfjob_api.pdfchunk import Outcome
+from pdfjob_api.pdfchunk import Ending, EndReason, Outcome
 
 from .observation import EndFacts, Start
 from .views import PodView
 
 _MAX_MESSAGE: Final = 1024
+_ENDED: Final = {
+    EndReason.SUSPENDED: "ended to suspend the job",
+    EndReason.STOPPED: "ended to stop the job",
+    EndReason.CANCELLED: "ended to cancel the job",
+    EndReason.TIMED_OUT: "ended at the time limit of the job",
+    EndReason.REQUEUED: "a queueing system suspended its Job",
+}
 _NOT_OURS: Final = frozenset({ExitCode.INTERRUPTED})
 
 
@@ -31,7 +38,7 @@ class Verdict:
     """Whether no further start can heal it."""
 
 
-def classify(start: Start, end: EndFacts, *, saved_new: bool) -> Verdict:
+def classify(start: Start, end: EndFacts, ending: Ending | None = None, *, saved_new: bool) -> Verdict:
     """Say how a start ended.
 
     Parameters
@@ -40,6 +47,8 @@ def classify(start: Start, end: EndFacts, *, saved_new: bool) -> Verdict:
         Its Job and pods as they were last seen; an absent Job was deleted behind our back.
     end
         What S3 holds of it.
+    ending
+        Why the operator ended it; None when it did not.
     saved_new
         Whether it saved an item that no start before it had saved.
     """
@@ -49,6 +58,8 @@ def classify(start: Start, end: EndFacts, *, saved_new: bool) -> Verdict:
         if reported in {None, end.result.sha256}:
             return Verdict(Outcome.SUCCEEDED, None, "", counted=True, final=True)
         return _failed(ChunkCode.STORAGE_ERROR, "the stored result is not the one that the runner reported")
+    if ending is not None:
+        return _by_us(ending)
     exit_code = _exit_code(start, pod)
     ours = exit_code in set(ExitCode) - _NOT_OURS
     taken = start.job is None or pod is None or pod.meta.deleted is not None
@@ -64,6 +75,16 @@ def classify(start: Start, end: EndFacts, *, saved_new: bool) -> Verdict:
     if pod is not None and pod.exit_reason == "OOMKilled":
         return _failed(ChunkCode.OUT_OF_MEMORY, "the container exceeded its memory limit")
     return _by_exit_code(exit_code, pod, end, saved_new=saved_new)
+
+
+def _by_us(ending: Ending) -> Verdict:
+    match ending.reason:
+        case EndReason.STUCK:
+            return _failed(ChunkCode.TIMEOUT, "Processing timeout - worker may have crashed")
+        case EndReason.PENDING:
+            code = ChunkCode(ending.code or ChunkCode.PROCESSING_ERROR)
+            return _failed(code, ending.message, final=code is ChunkCode.PROCESSING_ERROR)
+    return Verdict(Outcome.ENDED, None, _ENDED[ending.reason], counted=False, final=False)
 
 
 def read_termination_message(pod: PodView) -> TerminationMessage:

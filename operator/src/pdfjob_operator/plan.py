@@ -16,7 +16,7 @@ from pydantic import Field
 from pdfjob_api.base import Model
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
-from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfchunk import PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJobSpec, SourceStatus
 
 from .planning import ChunkRange, plan_ranges
@@ -100,20 +100,20 @@ def inputs_hash(results: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(results).encode()).hexdigest()
 
 
-def merge_inputs(chunks: Iterable[PdfChunk]) -> str:
-    """Hash what a merge of these chunks, in order, is made of: results, and the codes of those that failed."""
-    return inputs_hash(merge_input(chunk) or "" for chunk in chunks)
+def merge_inputs(chunks: Iterable[PdfChunkStatus]) -> str:
+    """Hash what a merge of these chunks, in order, is made of: results, and the codes of those that have none."""
+    return inputs_hash(merge_input(status) or "" for status in chunks)
 
 
-def merge_input(chunk: PdfChunk) -> str | None:
+def merge_input(status: PdfChunkStatus) -> str | None:
     """Return what a chunk is to the merge: the SHA-256 of its result, ``missing:CODE``, None when it has not ended."""
-    status = chunk.status
     if status.phase is ChunkPhase.SUCCEEDED and status.result is not None:
         return status.result.sha256
-    return f"missing:{missing_code(chunk)}" if status.phase is ChunkPhase.FAILED else None
+    return f"missing:{missing_code(status)}" if status.phase in {ChunkPhase.FAILED, ChunkPhase.CANCELLED} else None
 
 
-def missing_code(chunk: PdfChunk) -> str:
-    """Return the code under which the pages of a failed chunk are missing."""
-    error = chunk.status.last_error
-    return error.code if error is not None else ChunkCode.PROCESSING_ERROR.value
+def missing_code(status: PdfChunkStatus) -> str:
+    """Return the code under which the pages of a chunk without a result are missing."""
+    if status.last_error is not None:
+        return status.last_error.code
+    return "CANCELLED" if status.phase is ChunkPhase.CANCELLED else ChunkCode.PROCESSING_ERROR.value

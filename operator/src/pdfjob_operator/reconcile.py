@@ -12,15 +12,15 @@ from pdfjob_api.conditions import JobCondition
 from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
 
 from .act import Actor
-from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadEnd, ReadProgress, WriteChunk
+from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadAdopted, ReadEnd, ReadProgress, WriteChunk
 from .cache import Cache
 from .clock import utc_now
+from .conditions import is_true
 from .decide import decide
 from .dispatch import Demand, Dispatcher
 from .memory import JobMemory
 from .metrics import Metrics
-from .observation import Observation, Rules, group_starts
-from .status import is_true
+from .observation import Observation, group_starts
 from .storage.errors import StorageError
 from .storage.kubernetes import ConflictError, KubernetesError, NotFoundError
 from .workqueue import WorkQueue
@@ -41,7 +41,6 @@ class Reconciler:
     queue: WorkQueue
     actor: Actor
     dispatcher: Dispatcher
-    rules: Rules
     metrics: Metrics
     memories: dict[str, JobMemory] = field(default_factory=dict)
 
@@ -84,12 +83,14 @@ class Reconciler:
             return
         memory = self.memories.setdefault(uid, JobMemory())
         if is_true(job, JobCondition.FINISHED) and memory.task is None:
-            memory.learn(plan=None, manifest=None, merged=None)  # a finished job costs no memory
+            memory.forget_run()
+        elif job.metadata.deletion_timestamp is None and memory.facts.recorded is not None:
+            memory.learn(recorded=None)  # a retry opened it again; it is recorded anew at its end
         loop = asyncio.get_running_loop()
         began = loop.time()
         decision = self._decide(job, memory)
         decided = loop.time() - began
-        reads = [action for action in decision.actions if isinstance(action, ReadEnd)]
+        reads = [action for action in decision.actions if isinstance(action, ReadEnd | ReadAdopted)]
         if reads:
             await self.actor.perform(job, memory, reads)
             job = self.cache.job(uid) or job
@@ -102,13 +103,13 @@ class Reconciler:
     def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
         uid = job.metadata.uid
         starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
-        observation = Observation(job, self.cache.chunks(uid), starts, memory.facts, self.rules)
-        return decide(observation, utc_now())
+        return decide(Observation(job, self.cache.chunks(uid), starts, memory.facts), utc_now())
 
     async def _act(self, job: PdfJob, memory: JobMemory, decision: Decision) -> None:
         """Write first, then start new Jobs, then delete old ones: a place that is free is filled at once."""
         creates = [action for action in decision.actions if isinstance(action, CreateJob)]
-        deletes = [action for action in decision.actions if isinstance(action, DeleteJob | DeletePod)]
+        kills = [action for action in decision.actions if isinstance(action, DeletePod)]
+        deletes = [action for action in decision.actions if isinstance(action, DeleteJob)]
         writes = [action for action in decision.actions if isinstance(action, WriteChunk)]
         others = [
             action
@@ -116,10 +117,12 @@ class Reconciler:
             if not isinstance(action, WriteChunk | CreateJob | DeleteJob | DeletePod)
         ]
         await self.actor.perform(job, memory, writes)
+        await self.actor.perform(job, memory, kills)  # before their Jobs: those would give them their whole grace
         await self.actor.perform(job, memory, others)
         if decision.status is not None:  # before the new Jobs: a quota may refuse those for a long time
             await self._write_status(job, memory, decision.status)
         granted = self._grant(job, decision, creates)
+        memory.learn(capped=len(granted) < len(creates))
         try:
             await self.actor.perform(job, memory, granted)
         except KubernetesError:
@@ -127,7 +130,7 @@ class Reconciler:
             raise
         finally:  # a quota may refuse new Jobs until the old ones are deleted
             await self.actor.perform(job, memory, deletes)
-        if any(not isinstance(action, ReadProgress | DeletePod) for action in [*writes, *others, *granted, *deletes]):
+        if any(not isinstance(action, ReadProgress) for action in [*writes, *others, *granted, *deletes]):
             # Own writes are in the cache already, no event will tell of them; the end of a pod comes as an event.
             self.wake(job.metadata.uid)
 
@@ -158,7 +161,7 @@ class Reconciler:
 
     async def _write_status(self, job: PdfJob, memory: JobMemory, status: PdfJobStatus) -> None:
         current = self.cache.job(job.metadata.uid)
-        if current is None or current.status == status or is_true(current, JobCondition.FINISHED):
+        if current is None or current.status == status:
             return
         now = asyncio.get_running_loop().time()
         wait = memory.status_written + _STATUS_SECONDS - now

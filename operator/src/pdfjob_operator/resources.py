@@ -7,7 +7,6 @@ from datetime import datetime
 from time import time_ns
 from typing import Any
 
-from pdfjob_api.conditions import Reason
 from pdfjob_api.names import (
     API_VERSION,
     FIELD_MANAGER,
@@ -72,7 +71,7 @@ def build_chunk(job: PdfJob, pages: ChunkRange, stored: StoredChunk, uri: str) -
     }
 
 
-def build_event(job: PdfJob, kind: str, reason: Reason, message: str, now: datetime) -> dict[str, Any]:
+def build_event(job: PdfJob, kind: str, reason: str, message: str, now: datetime) -> dict[str, Any]:
     """Build an Event on the PdfJob; ``kind`` is Normal or Warning."""
     meta = job.metadata
     time = to_wire(now)
@@ -90,7 +89,7 @@ def build_event(job: PdfJob, kind: str, reason: Reason, message: str, now: datet
             "resourceVersion": meta.resource_version,
         },
         "type": kind,
-        "reason": reason.value,
+        "reason": str(reason),
         "message": message[:_MAX_EVENT_MESSAGE],
         "source": {"component": FIELD_MANAGER},
         "reportingComponent": FIELD_MANAGER,

@@ -94,7 +94,7 @@ class LeaderElectionSettings(_Section):
     """Without it there must never be two processes."""
     namespace: str | None = Field(default_factory=lambda: os.environ.get("POD_NAMESPACE"))
     """Where the Lease is; by default the pod's own namespace."""
-    name: str = Field(default="pdfjob-operator", min_length=1)
+    name: str = Field(default="pdfjob", min_length=1)
 
 
 class Settings(BaseSettings):
@@ -118,8 +118,6 @@ class Settings(BaseSettings):
     """Namespaces to watch; empty = all."""
     max_concurrent_chunks: int = Field(default=0, ge=0)
     """Chunks in flight over all jobs; 0 = the cluster decides."""
-    pending_timeout_seconds: int = Field(default=600, ge=1)
-    """A pod that cannot start because of its image or container settings fails after so long."""
     workers: int = Field(default=8, ge=1)
     """Reconciles at once, each of another PdfJob."""
     resync_seconds: int = Field(default=600, ge=10)

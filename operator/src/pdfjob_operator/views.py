@@ -40,6 +40,8 @@ class JobView:
     failed_reason: str | None
     """Reason of the condition Failed or FailureTarget; None while it has neither."""
     failed_message: str
+    suspended: bool = False
+    """Whether a queueing system such as Kueue holds it back."""
 
     @property
     def finished(self) -> bool:
@@ -132,7 +134,8 @@ def job_view(raw: Mapping[str, Any]) -> JobView:
             complete = True
         elif condition["type"] in {"Failed", "FailureTarget"}:
             reason, message = condition.get("reason") or "Failed", condition.get("message") or ""
-    return JobView(child_meta(raw), complete, reason, message)
+    suspended = bool((raw.get("spec") or {}).get("suspend"))
+    return JobView(child_meta(raw), complete, reason, message, suspended)
 
 
 def pod_view(raw: Mapping[str, Any]) -> PodView:

@@ -285,9 +285,9 @@ class Work:
         chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
         plan = memory.facts.plan
         planned = [pages.index for pages in plan.ranges(job.spec)] if plan is not None else []
-        if [chunk.spec.index for chunk in chunks if merge_input(chunk) is not None] != planned:
+        if [chunk.spec.index for chunk in chunks if merge_input(chunk.status) is not None] != planned:
             raise ConflictError("a PdfChunk was deleted or started again; it is done before the merge")
-        inputs = merge_inputs(chunks)
+        inputs = merge_inputs(chunk.status for chunk in chunks)
         out = folder / "merged"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
         async with aclosing(self._results(chunks, folder)) as results:
@@ -315,7 +315,7 @@ class Work:
         """Bring the result of a chunk to disk, or name its pages as missing when it failed."""
         spec, result = chunk.spec, chunk.status.result
         if chunk.status.phase is ChunkPhase.FAILED or result is None:
-            return MissingPart(spec.start_page, spec.end_page, missing_code(chunk))
+            return MissingPart(spec.start_page, spec.end_page, missing_code(chunk.status))
         path = folder / f"{spec.index}.json"
         key = result.uri.removeprefix(self.store.uri(""))
         try:

@@ -136,7 +136,7 @@ def test_nothing_is_merged_when_a_chunk_failed() -> None:
 
 def test_the_end_starts_nothing_more() -> None:
     job = pdf_job()
-    file = Merged((), ())
+    file = Merged((), (), INPUTS)
     assert decided(job, [succeeded(0)], split_facts(job, 2, 1, merged=file)).actions == ()
 
 

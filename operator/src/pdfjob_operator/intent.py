@@ -1,0 +1,34 @@
+"""What shall become of a job, by its user's word or its time limit. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+
+from pdfjob_api.pdfchunk import EndReason
+from pdfjob_api.pdfjob import PdfJob, Shutdown
+
+from .jobclock import elapsed
+
+
+class Intent(Enum):
+    """What shall become of a job; the value is why its starts are ended."""
+
+    RUN = None
+    SUSPEND = EndReason.SUSPENDED
+    TIME_OUT = EndReason.TIMED_OUT
+    STOP = EndReason.STOPPED
+    CANCEL = EndReason.CANCELLED
+
+
+def intent_of(job: PdfJob, now: datetime) -> Intent:
+    """Say what shall become of a job: what cannot be undone comes first."""
+    match job.spec.shutdown:
+        case Shutdown.CANCEL:
+            return Intent.CANCEL
+        case Shutdown.STOP:
+            return Intent.STOP
+    limit = job.spec.limits.job_timeout_seconds
+    if limit is not None and elapsed(job.status.clock, now) >= limit:
+        return Intent.TIME_OUT
+    return Intent.SUSPEND if job.spec.suspend else Intent.RUN
