@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,27 +57,17 @@ class Desk:
     memory: JobMemory = field(default_factory=JobMemory)
     split: dict[str, bytes] = field(default_factory=dict)
     """What `split_once` stored, by key without the folder of the job."""
-    _built: Work | None = None
-    _stores: list[ObjectStore] = field(default_factory=list)
+    work: Work = field(init=False)
 
-    @property
-    def work(self) -> Work:
-        """The work of the present process."""
-        if self._built is None:
-            settings = Settings(s3=self.s3, runner=RunnerSettings(image="runner"), work_dir=self.folder)
-            store = ObjectStore(self.s3, guard=self._write)
-            self._stores.append(store)
-            cache = Cache()
-            for raw in self.api.chunks.values():
-                cache.apply("pdfchunks", raw)
-            cluster = Cluster.using(self.api.configuration, guard=self._write)
-            documents = Documents(settings.documents)
-            self._built = Work(settings, cluster, store, documents, cache, wake=lambda _: None)
-        return self._built
+    def __post_init__(self) -> None:
+        settings = Settings(s3=self.s3, runner=RunnerSettings(image="runner"), work_dir=self.folder)
+        store = ObjectStore(self.s3, guard=self._write)
+        cluster = Cluster.using(self.api.configuration, guard=self._write)
+        self.work = Work(settings, cluster, store, Documents(settings.documents), Cache(), wake=lambda _: None)
 
     @property
     def store(self) -> ObjectStore:
-        """The storage of the present process."""
+        """The storage."""
         return self.work.store
 
     @property
@@ -84,20 +75,17 @@ class Desk:
         """What is known of the job."""
         return self.memory.facts
 
-    async def restart(self) -> None:
+    def restart(self) -> None:
         """Begin a new process, which knows what the API server knows."""
-        await self.close()
-        self.writes_left = None
-        self.memory = JobMemory()
+        self.writes_left, self.memory = None, JobMemory()
+        self.work = replace(self.work, cache=Cache(), sources=asyncio.Semaphore(4))
+        for raw in self.api.chunks.values():
+            self.work.cache.apply("pdfchunks", raw)
 
     async def close(self) -> None:
-        """End the process."""
-        if self._built is not None:
-            await self._built.cluster.close()
-            self._built = None
-        for store in self._stores:
-            store.close()
-        self._stores.clear()
+        """Close all connections."""
+        await self.work.cluster.close()
+        self.store.close()
 
     async def do(self, job: PdfJob, kind: WorkKind) -> Facts:
         """Do a piece of work to its end, or until the process is killed, and return what is known then."""

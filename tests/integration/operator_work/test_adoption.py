@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ async def first_life(desk: Desk, name: str = "novel") -> PdfJob:
     await desk.store.put(desk.keys(job).result("jsonl"), b"merged")
     await desk.store.put(desk.keys(job).history_record, b"history")
     desk.api.chunks.clear()
-    await desk.restart()
+    desk.restart()
     return job
 
 
@@ -90,7 +91,7 @@ async def test_a_third_life_goes_on_from_both_before(desk: Desk) -> None:
     await desk.do(second, WorkKind.SPLIT)
     await desk.finish(second, 2)
     desk.api.chunks.clear()
-    await desk.restart()
+    desk.restart()
     third = pdf_job(THIRD)
     facts = await desk.do(third, WorkKind.SPLIT)
     await assert_split(desk, third)
@@ -129,7 +130,7 @@ async def test_a_chunk_pdf_of_another_size_is_split_again(desk: Desk) -> None:
 @pytest.mark.parametrize("change", ["content", "chunking", "processor", "repair"])
 async def test_another_document_or_other_settings_start_clean(desk: Desk, change: str) -> None:
     first = await first_life(desk)
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "chunking": {"chunking": {"pagesPerChunk": 2, "thresholdPages": 1}},
         "processor": {"processor": {"local": {"language": "en"}}},
         "repair": {"source": {"s3": {"key": "pdfjob/inbox/books/novel.pdf"}, "repair": "Repair"}},
@@ -167,12 +168,12 @@ async def test_a_crash_before_any_write_changes_nothing_of_the_end(desk: Desk, s
     assert writes >= CHUNKS + 2
     for crash in range(writes):
         desk.api.chunks.clear()
-        await desk.restart()
+        desk.restart()
         job = await second_life(desk, scenario, f"novel-{crash}")
         desk.writes_left = crash
         facts = await desk.do(job, WorkKind.SPLIT)
         assert [error.message for error in facts.errors.values()] == ["CrashedError: "], (scenario, crash)
-        await desk.restart()
+        desk.restart()
         facts = await desk.do(job, WorkKind.SPLIT)
         await assert_split(desk, job)
         assert facts.plan is not None
@@ -190,7 +191,7 @@ async def test_a_damaged_plan_or_manifest_is_made_again(desk: Desk) -> None:
     for key in (keys.plan, keys.manifest):
         for damage in (b"", b'{"version":1,"run":"aaaaaaaa"', b"[]"):
             await desk.store.put(key, damage)
-            await desk.restart()
+            desk.restart()
             await desk.do(job, WorkKind.SPLIT)
             await assert_split(desk, job)
             assert await plan_of(desk, job) == plan
@@ -203,7 +204,7 @@ async def test_a_lost_manifest_is_made_again_without_the_source(desk: Desk) -> N
     await desk.do(job, WorkKind.SPLIT)
     await desk.store.delete(desk.keys(job).manifest)
     await desk.store.delete("pdfjob/inbox/books/novel.pdf")
-    await desk.restart()
+    desk.restart()
     await desk.do(job, WorkKind.SPLIT)
     await assert_split(desk, job)
 
@@ -215,7 +216,7 @@ async def test_a_document_that_changed_after_the_plan_was_lost_is_refused(desk: 
     assert facts.plan is not None
     await desk.store.delete(desk.keys(job).plan)
     await desk.upload("novel.pdf", pdfs.text_pdf(8))
-    await desk.restart()
+    desk.restart()
     known = pdf_job(FIRST, status={"source": facts.plan.source.wire()})
     facts = await desk.do(known, WorkKind.SPLIT)
     error = facts.errors[WorkKind.SPLIT]
