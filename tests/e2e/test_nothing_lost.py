@@ -12,9 +12,10 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.audit import job_creations, operator_writes
+from tests.support.audit import operator_writes
 from tests.support.cluster import environment, fresh_namespace, kubectl
 from tests.support.corpora import manual
+from tests.support.once import assert_nothing_done_twice
 from tests.support.product import (
     SYSTEM,
     Job,
@@ -70,17 +71,6 @@ def undisturbed(place: str, name: str, source: dict[str, Any], **chunking: int) 
     return job.result(Storage.connect())
 
 
-def assert_nothing_done_twice(job: Job) -> None:
-    """Every chunk had one start and one Job, however often the operator began anew."""
-    chunks = job.chunks()
-    assert [(chunk["status"]["starts"], chunk["status"]["attempts"]) for chunk in chunks] == [(1, 1)] * len(chunks)
-    assert [len(chunk["status"]["history"]) for chunk in chunks] == [1] * len(chunks)
-    made = job_creations(job.namespace)
-    assert {name: made[name] for name in (chunk["metadata"]["name"] for chunk in chunks)} == {
-        chunk["metadata"]["name"]: 1 for chunk in chunks
-    }
-
-
 def test_operator_killed_while_splitting(place: str, product: None, storage: Storage, large: Document) -> None:
     job = submit(place, "split", large.source, chunking={"pagesPerChunk": PAGES_PER_CHUNK})
     wait_until(lambda: len(job.chunks()) >= 2, "the first chunks are stored", interval=0.05)
@@ -107,7 +97,7 @@ def test_operator_killed_while_chunks_run(place: str, product: None, storage: St
 
 
 def test_operator_rolled_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
-    job = submit_slow(place, "roll", small, pages=8, seconds_per_page=0.8)
+    job = submit_slow(place, "roll", small, pages=8, seconds_per_page=2.5)
     wait_until(lambda: phases(job).count("Running") >= 2, "chunks run")
     (old,) = operator_pods()
     kubectl("rollout", "restart", "deployment/pdfjob", "-n", SYSTEM)

@@ -27,11 +27,20 @@ class Write:
     """Empty for a whole collection."""
     code: int
     """HTTP status of the answer."""
+    asked: datetime
+    """When the request arrived."""
+    pod: str
+    """Whose pod's token it bore; empty for any other."""
 
 
 def operator_writes(namespace: str) -> list[Write]:
     """Return the operator's writes in a namespace, refused ones included, in the order of their answers."""
     return [_write(entry) for entry in _entries(namespace) if entry["user"]["username"] == OPERATOR_USER]
+
+
+def writes_of_pod(pod: str) -> list[Write]:
+    """Return all writes with the token of one pod, wherever they went, in the order of their answers."""
+    return [write for write in map(_write, _entries()) if write.pod == pod]
 
 
 def job_creations(namespace: str) -> Counter[str]:
@@ -43,17 +52,19 @@ def job_creations(namespace: str) -> Counter[str]:
     )
 
 
-def _entries(namespace: str) -> Iterator[dict[str, Any]]:
+def _entries(namespace: str | None = None) -> Iterator[dict[str, Any]]:
     path = Paths.from_environment().audit_log
     if not path.exists():
         raise AssertionError(f"{path} is not there: API writes are counted on the local cluster only (make cluster)")
+    mark = f'"namespace":"{namespace}"' if namespace else f'"username":"{OPERATOR_USER}"'
     with path.open() as file:
         for line in file:
-            if f'"namespace":"{namespace}"' not in line or not line.endswith("\n"):
+            if mark not in line or not line.endswith("\n"):
                 continue
             entry = json.loads(line)
             dry = "dryRun=" in entry["requestURI"]
-            if entry["stage"] == "ResponseComplete" and entry["objectRef"].get("namespace") == namespace and not dry:
+            here = namespace is None or entry["objectRef"].get("namespace") == namespace
+            if entry["stage"] == "ResponseComplete" and here and not dry:
                 yield entry
 
 
@@ -66,4 +77,6 @@ def _write(entry: dict[str, Any]) -> Write:
         resource=resource,
         name=ref.get("name", ""),
         code=entry.get("responseStatus", {}).get("code", 0),
+        asked=datetime.fromisoformat(entry["requestReceivedTimestamp"]),
+        pod=next(iter(entry["user"].get("extra", {}).get("authentication.kubernetes.io/pod-name", [])), ""),
     )

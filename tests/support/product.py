@@ -211,6 +211,13 @@ def operator_pods() -> list[dict[str, Any]]:
     return found
 
 
+def leader() -> str:
+    """Return the name of the pod that the operators' Lease names as its holder; empty when it names none."""
+    lease = kubectl("get", "lease", "pdfjob", "-n", SYSTEM, "--ignore-not-found", "-o", "json").stdout
+    holder: str = json.loads(lease)["spec"].get("holderIdentity") or "" if lease else ""
+    return holder.rpartition("_")[0]
+
+
 def kill_operator() -> None:
     """Kill the operator without warning and without grace, as a lost machine would; return when its pod is gone."""
     for pod in operator_pods():
@@ -226,24 +233,29 @@ def _is_gone(uid: str) -> bool:
 
 def kill_containers(pod: Mapping[str, Any]) -> None:
     """Send SIGKILL to a pod's containers, on the local cluster; elsewhere the kubelet is all that can be reached."""
+    if os.environ.get("CLUSTER") != "current" and Paths.from_environment().containerd_socket.exists():
+        signal_containers(pod, "SIGKILL")
+
+
+def signal_containers(pod: Mapping[str, Any], name: str) -> None:
+    """Send a signal to a pod's containers, on the local cluster."""
     socket = Paths.from_environment().containerd_socket
-    if os.environ.get("CLUSTER") == "current" or not socket.exists():
-        return
     for container in pod["status"].get("containerStatuses", []):
         identity = container.get("containerID", "").removeprefix("containerd://")
-        command = ["ctr", "--address", str(socket), "-n", "k8s.io", "task", "kill", "-s", "SIGKILL", identity]
+        command = ["ctr", "--address", str(socket), "-n", "k8s.io", "task", "kill", "-s", name, identity]
         subprocess.run(command, check=False, capture_output=True)  # one that has ended already is no error
 
 
 def wait_for_operator(timeout: float = 90) -> None:
-    """Wait until the operator is ready, and no earlier one of it stands."""
+    """Wait until the operator is ready, one of its pods leads, and no earlier one of it stands."""
     kubectl("rollout", "status", "deployment/pdfjob", "-n", SYSTEM, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
 
     def ready() -> bool:
         pods = operator_pods()
         conditions = [item for pod in pods for item in pod["status"].get("conditions", []) if item["type"] == "Ready"]
         stale = any("deletionTimestamp" in pod["metadata"] for pod in pods)
-        return bool(pods) and not stale and [item["status"] for item in conditions] == ["True"] * len(pods)
+        ready = bool(pods) and not stale and [item["status"] for item in conditions] == ["True"] * len(pods)
+        return ready and leader() in {pod["metadata"]["name"] for pod in pods}
 
     wait_until(ready, "the operator is ready", timeout)
 
