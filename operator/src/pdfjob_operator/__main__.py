@@ -60,6 +60,7 @@ class Operator:
             guard=lease.check if lease else None,
         )
         self.cache = Cache()
+        metrics.resources.read_from(self.cache)
         self.queue = WorkQueue()
         documents = Documents(settings.documents)
         work = Work(settings, cluster, self.store, documents, self.cache, self._wake)

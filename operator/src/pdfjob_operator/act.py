@@ -233,7 +233,7 @@ class Actor:
         )
         if len(status.history) and status.history[-1].start == status.starts:
             memory.forget_ended(meta.uid, status.starts)
-            self.metrics.start_ended(status.history[-1])
+        self.metrics.chunk_written(action.chunk, status)
         if action.event is not None:
             await self._event(job, *action.event)
 
