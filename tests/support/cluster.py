@@ -53,11 +53,15 @@ def environment() -> dict[str, str]:
 
 
 def kubectl(
-    *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120
+    *arguments: str,
+    stdin: str | None = None,
+    check: bool = True,
+    timeout: float = 120,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run kubectl on the tests' cluster; with ``check`` a failure fails the test with what kubectl said.
 
-    ``timeout`` is in seconds.
+    ``timeout`` is in seconds; ``env`` is the environment, by default that of `environment`.
     """
     done = subprocess.run(
         ["kubectl", *arguments],
@@ -66,7 +70,7 @@ def kubectl(
         text=True,
         check=False,
         timeout=timeout,
-        env=environment(),
+        env=environment() if env is None else env,
     )
     if check and done.returncode != 0:
         raise AssertionError(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -26,7 +26,7 @@ OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
 PENDING_TIMEOUT_SECONDS: Final = 15
 ARCHIVE: Final = "pdfjob-tests-archive"
 """A bucket that every namespace may read, which exists only while a test has made it."""
-MAX_CONCURRENT_CHUNKS: Final = 4
+MAX_CONCURRENT_CHUNKS: Final = 6
 SETTINGS: Final = (
     f"maxConcurrentChunks={MAX_CONCURRENT_CHUNKS}",
     f"source.allowedCidrs[0]={ADDRESS}/32",
@@ -137,6 +137,68 @@ class Job:
     def condition(self, kind: str) -> dict[str, Any]:
         """Return one condition; empty when it is not there."""
         return next((item for item in self.status.get("conditions", []) if item["type"] == kind), {})
+
+    def edit(self, *words: str, check: bool = True, **spec: Any) -> subprocess.CompletedProcess[str]:
+        """Change fields of the spec, in camelCase, as ``kubectl patch`` does; ``words`` are further options."""
+        patch = json.dumps({"spec": spec})
+        return kubectl(
+            "patch", "pdfjob", self.name, "-n", self.namespace, "--type=merge", "-p", patch, *words, check=check
+        )
+
+    def retry(self, request: str, **fields: Any) -> dict[str, Any]:
+        """Request a retry and wait for the answer, which is returned; ``fields`` are chunks and force."""
+        self.edit(retryRequest={"id": request, **fields})
+        found: dict[str, Any] = wait_until(lambda: self.answer(request), f"request {request} is answered", 30)
+        return found
+
+    def answer(self, request: str) -> dict[str, Any] | None:
+        """Return the answer to a request for a retry; None while there is none."""
+        answer: dict[str, Any] = self.status.get("lastRetry") or {}
+        return answer if answer.get("id") == request else None
+
+    def wait_for(self, timeout: float = 90, **fields: Any) -> dict[str, Any]:
+        """Wait until fields of the status (in camelCase) have these values, and return the status."""
+
+        def reached() -> dict[str, Any] | None:
+            status = self.status
+            return status if {key: status.get(key) for key in fields} == fields else None
+
+        try:
+            found: dict[str, Any] = wait_until(reached, f"{self.name} has {fields}", timeout)
+        except NotYetError as error:
+            raise NotYetError(f"{error}: {json.dumps(self.status, indent=1)}") from None
+        return found
+
+    def wait_for_condition(self, kind: str, status: str, reason: str | None = None, timeout: float = 90) -> str:
+        """Wait until a condition has this status, and this reason if one is given; return its message."""
+
+        def reached() -> dict[str, Any] | None:
+            found = self.condition(kind)
+            right = found.get("status") == status and reason in {None, found.get("reason")}
+            return found if right else None
+
+        try:
+            message: str = wait_until(reached, f"{self.name} has {kind}={status}/{reason}", timeout)["message"]
+        except NotYetError as error:
+            raise NotYetError(f"{error}: {json.dumps(self.status, indent=1)}") from None
+        return message
+
+    def phases(self) -> list[str]:
+        """Return the phases of its chunks by index."""
+        return [chunk["status"]["phase"] for chunk in self.chunks()]
+
+    def wait_for_phases(self, *phases: str, timeout: float = 90) -> None:
+        """Wait until its chunks are in these phases, by index."""
+        seen: list[str] = []
+
+        def reached() -> bool:
+            seen[:] = self.phases()
+            return seen == list(phases)
+
+        try:
+            wait_until(reached, f"the chunks of {self.name} are {phases}", timeout)
+        except NotYetError as error:
+            raise NotYetError(f"{error}, they are {seen}") from None
 
     def wait(self, timeout: float = 180) -> dict[str, Any]:
         """Wait for the end as a user would, by ``kubectl wait``, and return the status."""
