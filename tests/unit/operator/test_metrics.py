@@ -16,7 +16,6 @@ from pdfjob_operator.decide_chunk import reopened
 from pdfjob_operator.metrics import Metrics
 from tests.support.builders import NOW, at, pdf_chunk, pdf_job
 
-
 OPERATIONS: Final = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
