@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import DeletionPolicy, PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import DeletionPolicy, PdfJobStatus
 from pdfjob_operator.actions import (
     AddFinalizer,
-    CreateJob,
-    Decision,
     DeleteChunks,
     DeleteJob,
     DeletePod,
@@ -25,8 +22,8 @@ from pdfjob_operator.actions import (
     WriteChunk,
 )
 from pdfjob_operator.decide import decide
-from pdfjob_operator.observation import Facts, Merged, WorkError, WorkKind, group_starts
-from pdfjob_operator.views import job_view, pod_view
+from pdfjob_operator.observation import Facts, Merged, WorkError, WorkKind
+from pdfjob_operator.plan import merge_inputs
 from tests.support.builders import (
     NOW,
     at,
@@ -41,6 +38,7 @@ from tests.support.builders import (
     split_facts,
     succeeded,
 )
+from tests.support.deciding import decided, started
 
 FINISHED = PdfJobStatus(
     conditions=[
@@ -49,17 +47,6 @@ FINISHED = PdfJobStatus(
         )
     ]
 )
-
-
-def decided(job: PdfJob, chunks: list[PdfChunk], facts: Facts, *raws: dict[str, Any]) -> Decision:
-    starts = group_starts(
-        [job_view(raw) for raw in raws if "spec" not in raw], [pod_view(raw) for raw in raws if "spec" in raw], {}
-    )
-    return decide(observation(job, chunks, facts, starts), NOW)
-
-
-def started(decision: Decision) -> list[int]:
-    return [action.chunk.spec.index for action in decision.actions if isinstance(action, CreateJob)]
 
 
 def test_the_finalizer_comes_before_everything_else() -> None:
@@ -136,8 +123,18 @@ def test_nothing_is_merged_when_a_chunk_failed() -> None:
 
 def test_the_end_starts_nothing_more() -> None:
     job = pdf_job()
-    file = Merged((), (), INPUTS)
-    assert decided(job, [succeeded(0)], split_facts(job, 2, 1, merged=file)).actions == ()
+    merged = Merged((), (), merge_inputs([succeeded(0).status]))
+    decision = decided(job, [succeeded(0)], split_facts(job, 2, 1, merged=merged))
+    assert (decision.actions, decision.requeue_seconds) == ((), 1)
+
+
+def test_a_result_merged_of_other_chunks_is_merged_again() -> None:
+    job = pdf_job()
+    stale = Merged((), (), merge_inputs([succeeded(0, sha256="e" * 64).status]))
+    decision = decided(job, [succeeded(0)], split_facts(job, 2, 1, merged=stale))
+    assert decision.actions == (StartWork(WorkKind.MERGE),)
+    assert decision.status is not None
+    assert (decision.status.phase, decision.status.result) == (JobPhase.MERGING, None)
 
 
 def test_a_spec_that_is_refused_starts_nothing() -> None:
@@ -187,13 +184,16 @@ def test_deletion_waits_until_no_pod_lives() -> None:
 @pytest.mark.parametrize(
     ("facts", "chunks", "actions"),
     [
-        (Facts(), [pdf_chunk(0)], (DeleteChunks(),)),
-        (Facts(), [], (StartWork(WorkKind.CLEAN),)),
-        (Facts(working=WorkKind.CLEAN), [], ()),
-        (Facts(cleaned=True), [], (RemoveFinalizer(),)),
+        (Facts(), [pdf_chunk(0)], (StartWork(WorkKind.RECORD),)),
+        (Facts(working=WorkKind.RECORD), [pdf_chunk(0)], ()),
+        (Facts(recorded="s3://pdfjob/job.json"), [pdf_chunk(0)], (DeleteChunks(),)),
+        (Facts(recorded="", cleaned=True), [pdf_chunk(0)], (DeleteChunks(),)),
+        (Facts(recorded="s3://pdfjob/job.json"), [], (StartWork(WorkKind.CLEAN),)),
+        (Facts(recorded="s3://pdfjob/job.json", working=WorkKind.CLEAN), [], ()),
+        (Facts(recorded="", cleaned=True), [], (RemoveFinalizer(),)),
     ],
 )
-def test_deletion_takes_chunks_then_objects_then_the_finalizer(
+def test_deletion_keeps_the_record_then_takes_chunks_then_objects_then_the_finalizer(
     facts: Facts, chunks: list[PdfChunk], actions: tuple[object, ...]
 ) -> None:
     assert decided(pdf_job(deleted=True), chunks, facts, raw_pod(running(), deleted=-700)).actions == actions
@@ -201,7 +201,12 @@ def test_deletion_takes_chunks_then_objects_then_the_finalizer(
 
 def test_retained_objects_are_not_removed() -> None:
     job = pdf_job(deleted=True, deletion_policy=DeletionPolicy.RETAIN)
-    assert decided(job, [], Facts()).actions == (RemoveFinalizer(),)
+    assert decided(job, [], Facts(recorded="s3://pdfjob/job.json")).actions == (RemoveFinalizer(),)
+
+
+def test_a_job_recorded_at_its_end_is_not_recorded_again_when_it_is_deleted() -> None:
+    job = pdf_job(PdfJobStatus(history="s3://pdfjob/job.json"), deleted=True)
+    assert decided(job, [pdf_chunk(0)], Facts()).actions == (DeleteChunks(),)
 
 
 def test_without_our_finalizer_a_deletion_is_not_our_business() -> None:

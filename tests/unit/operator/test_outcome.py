@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pdfjob_api.errors import ChunkCode, ExitCode
-from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome
+from pdfjob_api.pdfchunk import ChunkResultStatus, Ending, EndReason, Outcome
 from pdfjob_operator.observation import EndFacts, Start
 from pdfjob_operator.outcome import Verdict, classify
 from pdfjob_operator.views import job_view, pod_view
@@ -24,10 +24,15 @@ def failed_job(message: str, reason: str = "PodFailurePolicy") -> dict[str, Any]
 
 
 def ended(
-    job: dict[str, Any] | None, pod: dict[str, Any] | None, end: EndFacts = NOTHING, *, saved_new: bool = False
+    job: dict[str, Any] | None,
+    pod: dict[str, Any] | None,
+    end: EndFacts = NOTHING,
+    ending: Ending | None = None,
+    *,
+    saved_new: bool = False,
 ) -> Verdict:
     start = Start(1, job_view(job) if job else None, (pod_view(pod),) if pod else ())
-    return classify(start, end, saved_new=saved_new)
+    return classify(start, end, ending, saved_new=saved_new)
 
 
 def is_lost(verdict: Verdict) -> bool:
@@ -50,6 +55,42 @@ def test_a_verified_result_is_success_whatever_job_and_pod_say(
 ) -> None:
     verdict = ended(job, pod, EndFacts(RESULT, None, 2))
     assert verdict == Verdict(Outcome.SUCCEEDED, None, "", counted=True, final=True)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [EndReason.SUSPENDED, EndReason.STOPPED, EndReason.CANCELLED, EndReason.TIMED_OUT, EndReason.REQUEUED],
+)
+@pytest.mark.parametrize("code", [0, 70, 75, 137])
+def test_what_we_ended_is_neither_a_failure_nor_lost_whatever_its_exit_code(reason: EndReason, code: int) -> None:
+    pod = raw_pod(terminated(code), phase="Failed", deleted=0)
+    verdict = ended(failed_job(f"exit code {code}"), pod, ending=Ending(start=1, reason=reason))
+    assert (verdict.outcome, verdict.code, verdict.counted, verdict.final) == (Outcome.ENDED, None, False, False)
+    assert verdict.message
+
+
+def test_a_start_that_we_ended_and_that_had_finished_all_the_same_has_succeeded() -> None:
+    ending = Ending(start=1, reason=EndReason.CANCELLED)
+    assert ended(None, None, EndFacts(RESULT, None, 2), ending).outcome is Outcome.SUCCEEDED
+
+
+def test_a_start_without_a_sign_of_life_is_a_timeout() -> None:
+    verdict = ended(None, None, ending=Ending(start=1, reason=EndReason.STUCK))
+    assert verdict == Verdict(
+        Outcome.FAILED, ChunkCode.TIMEOUT, "Processing timeout - worker may have crashed", counted=True, final=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "counted", "final"),
+    [(ChunkCode.IMAGE_ERROR, False, False), (ChunkCode.PROCESSING_ERROR, True, True), (None, True, True)],
+)
+def test_a_container_that_could_not_start_fails_with_its_cause(
+    code: ChunkCode | None, *, counted: bool, final: bool
+) -> None:
+    verdict = ended(None, None, ending=Ending(start=1, reason=EndReason.PENDING, code=code, message="why"))
+    assert (verdict.outcome, verdict.code) == (Outcome.FAILED, code or ChunkCode.PROCESSING_ERROR)
+    assert (verdict.message, verdict.counted, verdict.final) == ("why", counted, final)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +178,7 @@ def test_a_container_killed_for_memory_says_so_whatever_its_exit_code(code: int)
         (ExitCode.PROCESSING_ERROR, ChunkCode.PROCESSING_ERROR, True, False),
         (ExitCode.API_ERROR, ChunkCode.API_ERROR, True, False),
         (ExitCode.RATE_LIMIT, ChunkCode.RATE_LIMIT, False, False),
-        (ExitCode.AUTH_ERROR, ChunkCode.AUTH_ERROR, True, True),
+        (ExitCode.AUTH_ERROR, ChunkCode.AUTH_ERROR, False, False),
         (ExitCode.STORAGE_ERROR, ChunkCode.STORAGE_ERROR, True, False),
         (ExitCode.SOFT_TIMEOUT, ChunkCode.TIMEOUT, True, False),
     ],

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, Tokens
 from pdfjob_api.errors import JobCode
-from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobStatus, ResultFile, ResultFormat
-from pdfjob_operator.observation import Facts, Merged, WorkError, WorkKind
+from pdfjob_operator.observation import Facts, Heartbeat, Merged, WorkError, WorkKind
+from pdfjob_operator.plan import merge_inputs
 from pdfjob_operator.status import compute_status
 from tests.support.builders import (
     NOW,
@@ -28,6 +28,7 @@ from tests.support.builders import (
     split_facts,
     succeeded,
 )
+from tests.support.deciding import condition
 
 FILE = ResultFile(format=ResultFormat.TXT, uri="s3://pdfjob/result.txt", bytes=9, sha256="m")
 RETRY = NOW + timedelta(seconds=10)
@@ -39,8 +40,8 @@ def status_of(job: PdfJob, chunks: list[PdfChunk], facts: Facts) -> PdfJobStatus
     return status
 
 
-def condition(status: PdfJobStatus, kind: JobCondition) -> Condition:
-    return next(item for item in status.conditions if item.type == kind.value)
+def merged_of(chunks: list[PdfChunk], *missing: tuple[int, int, str]) -> Merged:
+    return Merged((FILE,), missing, merge_inputs(chunk.status for chunk in chunks))
 
 
 def ten_chunks(done: int) -> PdfJobStatus:
@@ -79,7 +80,7 @@ def test_the_marks_of_the_merge_and_the_end() -> None:
     job, chunks = pdf_job(), [succeeded(0), succeeded(1)]
     merging = status_of(job, chunks, split_facts(job, 4, 2))
     assert (merging.progress_percent, merging.phase, merging.current_step) == (75, JobPhase.MERGING, "Merging")
-    done = status_of(job, chunks, split_facts(job, 4, 2, merged=Merged((FILE,), ())))
+    done = status_of(job, chunks, split_facts(job, 4, 2, merged=merged_of(chunks)))
     assert (done.progress_percent, done.phase, done.current_step) == (100, JobPhase.SUCCEEDED, "Completed")
 
 
@@ -132,8 +133,8 @@ def test_pages_count_those_of_running_chunks_too() -> None:
     job = pdf_job()
     running = pdf_chunk(1, phase=ChunkPhase.RUNNING, starts=2)
     heartbeat = {
-        ("chunk-1", 2): Progress(done=1, total=2, time=at(0)),
-        ("chunk-1", 1): Progress(done=2, total=2, time=""),
+        ("chunk-1", 2): Heartbeat(Progress(done=1, total=2, time=at(0)), NOW),
+        ("chunk-1", 1): Heartbeat(Progress(done=2, total=2, time=""), NOW),
     }
     facts = split_facts(job, 6, 3, progress=heartbeat)
     items = status_of(job, [succeeded(0, missing_pages=1), running, pdf_chunk(2)], facts).items
@@ -186,7 +187,7 @@ def test_no_text_anywhere_says_what_to_do_with_a_scan() -> None:
     job = pdf_job()
     status = status_of(job, [failed(0, "NO_TEXT"), failed(1, "NO_TEXT")], split_facts(job, 4, 2))
     assert status.last_error is not None
-    assert "is it a scan? Run OCR" in status.last_error.message
+    assert "scan? use OCR or Gemini Pdf mode" in status.last_error.message
 
 
 def test_no_text_in_some_chunks_is_no_scan() -> None:
@@ -199,7 +200,7 @@ def test_no_text_in_some_chunks_is_no_scan() -> None:
 
 def test_a_whole_result_is_completed() -> None:
     job = pdf_job(PdfJobStatus(start_time=at(-90)))
-    status = status_of(job, [succeeded(0)], split_facts(job, 2, 1, merged=Merged((FILE,), ())))
+    status = status_of(job, [succeeded(0)], split_facts(job, 2, 1, merged=merged_of([succeeded(0)])))
     summary = condition(status, JobCondition.SUCCEEDED)
     assert (summary.status, summary.reason) == ("True", Reason.COMPLETED)
     assert status.result is not None
@@ -209,7 +210,7 @@ def test_a_whole_result_is_completed() -> None:
 
 def test_a_result_that_lacks_pages_says_so() -> None:
     job = pdf_job()
-    merged = Merged((FILE,), ((3, 3, "INVALID_ITEM"), (7, 9, "INVALID_ITEM")))
+    merged = merged_of([succeeded(0)], (3, 3, "INVALID_ITEM"), (7, 9, "INVALID_ITEM"))
     status = status_of(job, [succeeded(0)], split_facts(job, 2, 1, merged=merged))
     summary = condition(status, JobCondition.SUCCEEDED)
     assert (summary.status, summary.reason) == ("True", Reason.PARTIAL_RESULT)
