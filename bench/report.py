@@ -56,8 +56,8 @@ def report(name: str, figures: Sequence[Figure]) -> bool:
         json.dumps(
             {
                 "name": name,
-                "commit": _commit(),
-                "machine": _machine(),
+                "commit": commit(),
+                "machine": machine(),
                 "figures": {figure.name: {"value": _rounded(figure.value), "unit": figure.unit} for figure in figures},
                 "baseline": {f.name: _rounded(f.baseline) for f in figures if f.baseline is not None},
                 "ratio": {f.name: _rounded(f.ratio) for f in figures if f.ratio is not None},
@@ -92,7 +92,7 @@ def _print_table(name: str, figures: Sequence[Figure]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _commit() -> str:
+def commit() -> str:
     """Commit that was measured, with a mark when the tree differs from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
@@ -100,7 +100,7 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     model = next(
         (
             line.split(":", 1)[1].strip()

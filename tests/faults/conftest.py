@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import pytest
 from devcluster.paths import Paths
 from tests.support.cluster import environment, kubectl, kubectl_json
 from tests.support.fault_lab import Installation, Lab, open_lab
+from tests.support.fault_table import FAULT, STAGE, Row, write_table
 from tests.support.fault_verdict import Reference, lived_through
 from tests.support.product import SYSTEM, install, operator_pods, wait_until
 
@@ -25,8 +27,33 @@ flock -n -x 9 && exec kubectl scale deployment/pdfjob -n "$SYSTEM" --replicas="$
 """Brings the installed operator back when the last of the test processes has ended, in whatever way."""
 
 
+class Recorder:
+    """Collects a row of each test that is a fault; with xdist it sits where the reports come together."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.began = time.monotonic()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        said = {name: str(value) for name, value in report.user_properties}
+        if FAULT not in said or not (report.when == "call" or report.failed):
+            return
+        outcome = "held" if report.passed else "broke"
+        self.rows = [row for row in self.rows if row.fault != said[FAULT] or row.stage != said[STAGE]]
+        self.rows.append(Row(said[FAULT], said[STAGE], outcome, round(report.duration, 1)))
+
+    def pytest_sessionfinish(self) -> None:
+        write_table(self.rows, time.monotonic() - self.began)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--faults-table") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(), "fault table")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--as-installed", action="store_true", help="faults: take the product as it is on the cluster")
+    parser.addoption("--faults-table", action="store_true", help="faults: write bench/results/faults.json")
 
 
 @pytest.fixture(scope="session")
@@ -71,16 +98,16 @@ def lab(installation: Installation, tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def reference(
-    installation: Installation, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
-) -> Reference:
+def reference(installation: Installation, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Reference:
     """The result of a job that nothing disturbs, made once for all test processes."""
     folder = tmp_path_factory.getbasetemp()
     shared = (folder.parent if folder.name.startswith("popen-") else folder) / f"reference-{testrun_uid}.json"
     with shared.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not shared.exists():
-            shared.write_text(json.dumps({fmt: data.decode() for fmt, data in undisturbed(installation, folder).items()}))
+            shared.write_text(
+                json.dumps({fmt: data.decode() for fmt, data in undisturbed(installation, folder).items()})
+            )
         found: dict[str, Any] = json.loads(shared.read_text())
     return {fmt: text.encode() for fmt, text in found.items()}
 

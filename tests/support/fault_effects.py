@@ -40,9 +40,7 @@ def answer(status: int, *, retry_after: int | None = None) -> Effect:
                 "message": f"injected: {kubernetes}",
                 "code": status,
             }
-            return web.Response(
-                status=status, headers=headers, text=json.dumps(body), content_type="application/json"
-            )
+            return web.Response(status=status, headers=headers, text=json.dumps(body), content_type="application/json")
         text = f"<Error><Code>{s3}</Code><Message>injected: {s3}</Message></Error>"
         return web.Response(status=status, headers=headers, text=text, content_type="application/xml")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +15,9 @@ import yaml
 from tests.support import pdfs
 from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
 from tests.support.fault_cluster import Access, Api, PodWatch, Raw, own_namespace
+from tests.support.fault_effects import Gate
 from tests.support.fault_operator import OperatorProcess
-from tests.support.fault_proxy import Proxy, trust
+from tests.support.fault_proxy import Proxy, Rule, matches, trust
 from tests.support.product import SYSTEM, NotYetError, Storage
 from tests.support.web_server import ADDRESS
 
@@ -149,27 +150,64 @@ class Lab:
             time.sleep(0.15)
         return found
 
+    @contextmanager
+    def hold(self, rule: Rule, gate: Gate) -> Iterator[Gate]:
+        """Hold requests at a gate while the block runs, unless the test lets them go before."""
+        try:
+            with self.proxy.rule(rule):
+                yield gate
+        finally:
+            gate.released.set()
+
+    def hold_runner(self, chunk: int, times: int = 1) -> AbstractContextManager[Gate]:
+        """Keep the runner of a chunk waiting for its PDF: its pod runs until the gate is opened."""
+        gate = Gate()
+        match = matches("get chunk", caller="runner", name=f"c{chunk:05d}.pdf")
+        return self.hold(Rule(match, gate.before(), times=times), gate)
+
+    def hold_operator(self, point: str, first: int = 1, *, name: str = "") -> AbstractContextManager[Gate]:
+        """Keep the operator waiting for the answer to a request that the server has carried out."""
+        gate = Gate()
+        return self.hold(Rule(matches(point, name=name), gate.after(), first=first), gate)
+
+    def bucket_exists(self) -> bool:
+        """Whether the operator's bucket is there."""
+        found = self.installation.storage.client.list_buckets()["Buckets"]
+        return self.bucket in {item["Name"] for item in found}
+
     def describe(self) -> str:
         """Return what helps to understand a failure."""
         jobs = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfjobs")]
         chunks = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfchunks")]
         pods = [(raw["metadata"]["name"], raw["status"].get("phase")) for raw in self.api.list("pods")]
         exits = self.operator.exits
-        return f"jobs {jobs}\nchunks {chunks}\npods {pods}\noperator exits {exits}\n{self.operator.tail()}"
+        wire = [
+            f"{one.request.caller} {one.request.point} {one.request.name[-40:]} {one.status}" for one in self.proxy.seen
+        ]
+        return f"wire {wire[-60:]}\njobs {jobs}\nchunks {chunks}\npods {pods}\noperator exits {exits}\n{self.operator.tail()}"
 
 
 @contextmanager
-def open_lab(installation: Installation, folder: Path, **settings: Any) -> Iterator[Lab]:
+def open_lab(
+    installation: Installation, folder: Path, *, held_down: bool = False, own_bucket: bool = False, **settings: Any
+) -> Iterator[Lab]:
     """Make a namespace and start an operator for it; nothing of them is left afterwards.
 
     Parameters
     ----------
+    held_down
+        Whether the operator starts only when it is let up.
+    own_bucket
+        Whether the operator has a bucket of its own, which it has to make.
     settings
         Operator settings in camelCase that differ from the installation's.
     """
     namespace = f"fault-{uuid.uuid4().hex[:8]}"
     found = installation.config
+    bucket = namespace if own_bucket else found["s3"]["bucket"]
     with ExitStack() as stack:
+        if own_bucket:
+            stack.callback(_remove_bucket, installation.storage, bucket)
         api = stack.enter_context(own_namespace(installation.access, namespace, RESTRICTED))
         proxy = stack.enter_context(
             Proxy(
@@ -183,7 +221,13 @@ def open_lab(installation: Installation, folder: Path, **settings: Any) -> Itera
         endpoint = f"http://{ADDRESS}:{proxy.s3_port}"
         config = {
             **found,
-            "s3": {**found["s3"], "endpoint": endpoint, "podEndpoint": endpoint, "createBucket": False},
+            "s3": {
+                **found["s3"],
+                "endpoint": endpoint,
+                "podEndpoint": endpoint,
+                "bucket": bucket,
+                "createBucket": own_bucket,
+            },
             "runner": {**found["runner"], "resources": _SMALL},
             "namespaces": [namespace],
             "leaderElection": {"enabled": False},
@@ -192,11 +236,20 @@ def open_lab(installation: Installation, folder: Path, **settings: Any) -> Itera
             "httpPort": 0,
             **settings,
         }
-        config["s3"] |= settings.get("s3", {})
         credentials = {
             "AWS_ACCESS_KEY_ID": installation.storage.access_key,
             "AWS_SECRET_ACCESS_KEY": installation.storage.secret_key,
         }
         pods = stack.enter_context(PodWatch(api))
-        operator = stack.enter_context(OperatorProcess(folder / "operator", config, proxy.api_port, credentials))
-        yield Lab(installation, api, proxy, operator, pods, config["s3"]["bucket"])
+        operator = OperatorProcess(folder / "operator", config, proxy.api_port, credentials, held_down=held_down)
+        stack.enter_context(operator)
+        yield Lab(installation, api, proxy, operator, pods, bucket)
+
+
+def _remove_bucket(storage: Storage, bucket: str) -> None:
+    there = Storage(storage.client, bucket, storage.access_key, storage.secret_key)
+    if bucket not in {item["Name"] for item in storage.client.list_buckets()["Buckets"]}:
+        return
+    for key in there.keys(""):
+        storage.client.delete_object(Bucket=bucket, Key=key)
+    storage.client.delete_bucket(Bucket=bucket)

@@ -39,6 +39,8 @@ class OperatorProcess:
     api_port: int
     credentials: Mapping[str, str]
     """Environment with the S3 keys."""
+    held_down: bool = False
+    """Whether it waits to be let up before its first start."""
     exits: list[int] = field(default_factory=list)
     """Exit codes of the processes so far; -9 for one that was killed."""
 
@@ -47,8 +49,10 @@ class OperatorProcess:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(self.config)))
         (self.folder / "kubeconfig").write_text(yaml.safe_dump(_kubeconfig(self.api_port)))
         self.log = self.folder / "operator.log"
+        self.log.touch()
         self._wanted = threading.Event()
-        self._wanted.set()
+        if not self.held_down:
+            self._wanted.set()
         self._stopped = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()

@@ -28,7 +28,12 @@ _CLUSTER: Final = {
     "create_event": "create events",
 }
 """Writing methods of `storage.kubernetes.Cluster`, as seen on the wire; the first argument is the kind."""
-_STORE: Final = {"put": (0, "put {}"), "upload": (1, "put {}"), "delete_prefix": (0, "delete {}"), "create_bucket": None}
+_STORE: Final = {
+    "put": (0, "put {}"),
+    "upload": (1, "put {}"),
+    "delete_prefix": (0, "delete {}"),
+    "create_bucket": None,
+}
 """Writing methods of `storage.s3.ObjectStore`: which argument is the key, and how it is seen on the wire."""
 
 
@@ -85,26 +90,25 @@ class _Reader:
             return {node.attr}
         if isinstance(node, ast.Name) and node.id.isupper():
             return {node.id}
+        if isinstance(node, ast.IfExp):
+            return self._values(node.body, function, where) | self._values(node.orelse, function, where)
         if not isinstance(node, ast.Name):
             raise UnreadableWriteError(f"{where}: {ast.unparse(node)}")
-        given = [
-            assign.value
-            for assign in ast.walk(function)
-            if isinstance(assign, ast.Assign) and any(_is_name(part, node.id) for part in assign.targets)
-        ]
+        given = list(_assigned(function, node.id))
         if given:
             return {value for expression in given for value in self._values(expression, function, where)}
         parameters = [argument.arg for argument in function.args.args if argument.arg != "self"]
         if node.id not in parameters:
             raise UnreadableWriteError(f"{where}: {node.id}")
-        return self._from_callers(function.name, parameters.index(node.id), where)
+        return self._from_callers(function.name, node.id, parameters.index(node.id), where)
 
-    def _from_callers(self, name: str, place: int, where: str) -> set[str]:
+    def _from_callers(self, name: str, parameter: str, place: int, where: str) -> set[str]:
         found: set[str] = set()
         for caller in self.functions:
             for call in _calls(caller):
                 if _last_name(call.func) == name:
-                    found |= self._values(call.args[place], caller, where)
+                    named = [word.value for word in call.keywords if word.arg == parameter]
+                    found |= self._values(named[0] if named else call.args[place], caller, where)
         if not found:
             raise UnreadableWriteError(f"{where}: nobody calls {name}")
         return found
@@ -120,8 +124,20 @@ def _last_name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
+def _assigned(function: ast.AST, name: str) -> Iterator[ast.expr]:
+    """Yield what a variable of a function is given."""
+    for node in ast.walk(function):
+        pairs: list[tuple[ast.expr, ast.expr]] = []
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+                pairs = list(zip(targets, values, strict=True))
+            case ast.Assign(targets=targets, value=value):
+                pairs = [(target, value) for target in targets]
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                pairs = [(target, value)]
+            case ast.For(target=target, iter=ast.Tuple(elts=values)):
+                pairs = [(target, value) for value in values]
+        yield from (value for target, value in pairs if isinstance(target, ast.Name) and target.id == name)
 
 
 def write_points(source: Path = SOURCE) -> dict[str, list[str]]:
@@ -151,9 +167,7 @@ def writing_methods(module: str, receiver: str, reads: frozenset[str], source: P
         First arguments that change nothing.
     """
     tree = ast.parse((source / module).read_text())
-    functions = {
-        node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     writing = {
         name
         for name, function in functions.items()
@@ -166,7 +180,8 @@ def writing_methods(module: str, receiver: str, reads: frozenset[str], source: P
     while more := {
         name
         for name, function in functions.items()
-        if name not in writing and any(_last_name(call.func) in writing & _private(functions) for call in _calls(function))
+        if name not in writing
+        and any(_last_name(call.func) in writing & _private(functions) for call in _calls(function))
     }:
         writing |= more
     return {name for name in writing if not name.startswith("_")}

@@ -1,0 +1,119 @@
+"""Killed after each write: the operator dies when the server has done what was asked, before it can hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.fault_effects import answer, strike_after
+from tests.support.fault_lab import Installation, Lab, open_lab
+from tests.support.fault_points import CLUSTER_VERBS, STORE_VERBS, write_points, writing_methods
+from tests.support.fault_proxy import Rule, matches
+from tests.support.fault_verdict import Reference, lived_through, nothing_left, verdict
+
+Story = Callable[[Lab, Reference], None]
+QUICK: Final = {"backoff": {"initialSeconds": 1, "maxSeconds": 2}}
+
+
+def whole_life(lab: Lab, reference: Reference) -> None:
+    """A job is split, run, merged and deleted."""
+    verdict(lab, lab.submit(), reference)
+
+
+def chunk_fails_once(lab: Lab, reference: Reference) -> None:
+    """The first start of a chunk fails, the second does well."""
+    refuse = Rule(matches("get chunk", caller="runner", name="c00001"), answer(404))
+    with lab.proxy.rule(refuse):
+        verdict(lab, lab.submit(retryPolicy=QUICK), reference, starts={1: 2})
+
+
+def pod_without_job(lab: Lab, reference: Reference) -> None:
+    """A Job is deleted from above its pod while it runs, and then the PdfJob."""
+    with lab.hold_runner(2) as gate:
+        job = lab.submit()
+        lab.wait(gate.reached.is_set, "the pod of chunk 2 runs")
+        lab.operator.hold_down()
+        lab.api.delete("jobs", f"{job.name}-c00002-a1", propagationPolicy="Orphan")
+        lab.wait(lambda: len(job.children("jobs", 2)) == 0, "the Job is gone")
+        job.delete()
+        lab.operator.let_up()
+        nothing_left(lab, job)
+    lived_through(lab)
+
+
+def own_bucket(lab: Lab, reference: Reference) -> None:
+    """The bucket of the embedded storage does not exist yet."""
+    lab.wait(lab.bucket_exists, "the bucket is there")
+    verdict(lab, lab.submit(), reference)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where a write point is reached, and at which of its occurrences the operator dies."""
+
+    story: Story = whole_life
+    occurrences: tuple[int, ...] = (1,)
+    stage: str = "run"
+
+
+CASES: Final = {
+    "create events": Case(occurrences=(1, 3)),
+    "create jobs": Case(occurrences=(1, 3)),
+    "create pdfchunks": Case(occurrences=(1, 3), stage="split"),
+    "create_bucket bucket": Case(own_bucket, stage="start"),
+    "delete jobs": Case(occurrences=(1, 3)),
+    "delete pods": Case(pod_without_job, stage="delete"),
+    "delete root": Case(stage="delete"),
+    "deletecollection pdfchunks": Case(stage="delete"),
+    "patch pdfchunks/status": Case(occurrences=(1, 3, 5)),
+    "patch pdfjobs": Case(occurrences=(1, 2), stage="ends"),
+    "patch pdfjobs/status": Case(occurrences=(1, 2, 3, 4)),
+    "put chunk": Case(occurrences=(1, 3), stage="split"),
+    "put manifest": Case(stage="split"),
+    "put plan": Case(stage="split"),
+    "put result": Case(occurrences=(1, 2, 3), stage="merge"),
+}
+"""A point that is not here is tried in the whole life of a job, so that a new one is tested before anybody writes it
+down; it fails when it is not reached there."""
+RUNS: Final = [
+    pytest.param(point, occurrence, id=f"{point.replace(' ', '-').replace('/', '-')}-{occurrence}")
+    for point in write_points()
+    for occurrence in CASES.get(point, Case()).occurrences
+]
+
+
+def test_every_writing_method_of_the_clients_is_known() -> None:
+    assert writing_methods("storage/kubernetes.py", "_call", frozenset({"GET"})) == CLUSTER_VERBS
+    assert writing_methods("storage/s3.py", "_run", frozenset({"get", "head", "list", "head_bucket"})) == STORE_VERBS
+
+
+def test_no_case_is_left_of_a_write_that_is_no_longer_made() -> None:
+    assert set(CASES) <= set(write_points())
+
+
+@pytest.mark.parametrize(("point", "occurrence"), RUNS)
+def test_operator_killed_after_a_write(
+    point: str,
+    occurrence: int,
+    installation: Installation,
+    reference: Reference,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    case = CASES.get(point, Case())
+    record_property("fault", f"operator killed after: {point} ({occurrence})")
+    record_property("stage", case.stage)
+    bucket = point == "create_bucket bucket"
+    with open_lab(installation, tmp_path, held_down=True, own_bucket=bucket) as lab:
+        rule = Rule(matches(point), strike_after(lab.operator.kill), first=occurrence)
+        with lab.proxy.rule(rule):
+            lab.operator.let_up()
+            case.story(lab, reference)
+        assert rule.hits == 1, f"{point} ({occurrence}) was not reached: give it a story in CASES"
+        assert lab.operator.exits.count(-9) >= 1
+        unknown = {request.point for request in lab.proxy.writes() if request.caller == "operator"} - set(write_points())
+        assert unknown == set(), "writes on the wire that were not found in the code"
