@@ -228,8 +228,14 @@ def _limits(job: PdfJob) -> str:
         f"{limits.stuck_timeout_seconds} s, pending {limits.pending_timeout_seconds} s, job {whole}, "
         f"up to {counted(policy.max_retries, 'retry', 'retries')} a chunk "
         f"(after {backoff.initial_seconds} s, then x{backoff.factor}, at most {backoff.max_seconds} s), "
-        f"{may_fail or 'no'} {'chunk' if may_fail == 1 else 'chunks'} may fail"
+        f"{_may_fail(may_fail)} may fail"
     )
+
+
+def _may_fail(chunks: int | str) -> str:
+    if isinstance(chunks, str):
+        return f"{chunks} of the chunks"
+    return counted(chunks, "chunk") if chunks else "no chunk"
 
 
 def _times(job: PdfJob, now: datetime) -> str:

@@ -164,3 +164,81 @@ def test_the_next_command_fits_the_state() -> None:
     assert next_commands(failed, "", NOW) == ["kubectl describe pdfjob novel"]
     assert "operator has not taken this job" in next_commands(make_job(created=60), "", NOW)[0]
     assert next_commands(make_job(created=3), "", NOW) == ["kubectl pdfjob status novel --watch"]
+
+
+def test_a_job_that_is_paused_or_held_says_so() -> None:
+    paused = condition("Suspended", "True", "Suspended", "Batch paused, checkpoint retained")
+    draining = condition("Suspended", "False", "Draining", "2 runners finish the page in hand")
+    resumed = condition("Suspended", "False", "Resumed", "the job goes on")
+    degraded = condition("Degraded", "True", "AUTH_ERROR", "the key is refused")
+
+    assert holdup(make_job(conditions=[paused])) == "Suspended: Batch paused, checkpoint retained"
+    assert holdup(make_job(conditions=[draining])) == "Draining: 2 runners finish the page in hand"
+    assert holdup(make_job(conditions=[resumed])) is None
+    assert holdup(make_job(conditions=[degraded])) == "AUTH_ERROR: the key is refused"
+
+
+def test_a_job_ended_by_its_user_is_no_failure() -> None:
+    by = {"requestedAt": "2026-11-22T11:00:00Z", "requestedBy": "ada"}
+    job = make_job(phase="Cancelled", shutdown=by, conditions=[condition("Finished", "True", "Cancelled")])
+
+    assert failure(job, " -n lib") == (
+        'pdfjob "novel" was cancelled by ada, 2026-11-22 11:00:00 UTC',
+        "kubectl pdfjob results novel --partial -n lib",
+    )
+
+
+def test_the_view_shows_the_whole_lifecycle() -> None:
+    spec = {"limits": {"jobTimeoutSeconds": 3600}, "failurePolicy": {"maxFailedChunks": "10%"}, "shutdown": "Stop"}
+    answer = {
+        "id": "second",
+        "message": "Retrying 2 chunks",
+        "retriedCount": 2,
+        "chunks": [2, 5],
+        "refused": [{"chunks": "7", "reason": "it runs"}],
+        "time": ago(90),
+    }
+    job = make_job(
+        spec=spec,
+        phase="Running",
+        effectiveParallelism=2,
+        clock={"seconds": 100, "since": ago(20)},
+        lastRetry=answer,
+        shutdown={"requestedAt": "2026-11-22T11:59:00Z", "requestedBy": "ada"},
+    )
+    text = plain(render(JobView(job, []), NOW))
+
+    assert "parallelism 4, 2 in effect, priority 5" in text
+    assert "pending 600 s, job 3600 s, up to 3 retries" in text
+    assert "10% of the chunks may fail" in text
+    assert "Clock:       worked on for 2m of 60m (limits.jobTimeoutSeconds)" in text
+    assert "Retrying 2 chunks, 90s ago (id second); chunks 2, 5; refused 7: it runs" in text
+    assert "ada, 2026-11-22 11:59:00 UTC (shutdown: Stop)" in text
+
+
+@pytest.mark.parametrize(
+    ("phase", "shown"),
+    [("Succeeded", "in 23h (ttlSecondsAfterFinished); result and history stay"), ("Failed", None), ("Running", None)],
+)
+def test_a_job_that_goes_away_by_itself_says_when(phase: str, shown: str | None) -> None:
+    text = plain(render(JobView(make_job(phase=phase, completionTime=ago(60)), []), NOW))
+
+    assert next((line.partition("Removed:")[2].strip() for line in text.splitlines() if "Removed:" in line), None) == (
+        shown
+    )
+
+
+def test_a_suspended_job_is_resumed_next_and_a_failed_one_retried() -> None:
+    failed = failed_job("CHUNK_PROCESSING_ERROR", condition("Split", "True"), "x")
+    counts = make_job(chunks={"total": 2, "succeeded": 1, "failed": 1}, failedChunks="1").status
+    failed = failed.model_copy(
+        update={"status": failed.status.model_copy(update={"chunks": counts.chunks, "failed_chunks": "1"})}
+    )
+
+    assert next_commands(make_job(spec={"suspend": True}), "", NOW) == ["kubectl pdfjob resume novel"]
+    assert next_commands(failed, "", NOW) == [
+        "kubectl pdfjob chunks novel --status Failed",
+        "kubectl pdfjob retry novel",
+        "kubectl pdfjob results novel --partial",
+        "kubectl describe pdfjob novel",
+    ]
