@@ -312,9 +312,9 @@ class Work:
                 await asyncio.gather(ahead, return_exceptions=True)
 
     async def _part(self, chunk: PdfChunk, folder: Path) -> MergeInput:
-        """Bring the result of a chunk to disk, or name its pages as missing when it failed."""
+        """Bring the result of a chunk to disk, or name its pages as missing when it did not succeed."""
         spec, result = chunk.spec, chunk.status.result
-        if chunk.status.phase is ChunkPhase.FAILED or result is None:
+        if chunk.status.phase is not ChunkPhase.SUCCEEDED or result is None:
             return MissingPart(spec.start_page, spec.end_page, missing_code(chunk.status))
         path = folder / f"{spec.index}.json"
         key = result.uri.removeprefix(self.store.uri(""))
