@@ -22,13 +22,17 @@ class Intent(Enum):
 
 
 def intent_of(job: PdfJob, now: datetime) -> Intent:
-    """Say what shall become of a job: what cannot be undone comes first."""
+    """Say what shall become of a job: what cannot be undone comes first, and a paused job never fails.
+
+    Its time limit, lowered meanwhile or reached as the pause began, holds again when it is resumed (R-55).
+    """
     match job.spec.shutdown:
         case Shutdown.CANCEL:
             return Intent.CANCEL
         case Shutdown.STOP:
             return Intent.STOP
+    if job.spec.suspend:
+        return Intent.SUSPEND
     limit = job.spec.limits.job_timeout_seconds
-    if limit is not None and elapsed(job.status.clock, now) >= limit:
-        return Intent.TIME_OUT
-    return Intent.SUSPEND if job.spec.suspend else Intent.RUN
+    over = limit is not None and elapsed(job.status.clock, now) >= limit
+    return Intent.TIME_OUT if over else Intent.RUN
