@@ -146,8 +146,11 @@ class Job:
         )
 
     def retry(self, request: str, **fields: Any) -> dict[str, Any]:
-        """Request a retry and wait for the answer, which is returned; ``fields`` are chunks and force."""
-        self.edit(retryRequest={"id": request, **fields})
+        """Request a retry and wait for the answer, which is returned; ``fields`` are chunks and force.
+
+        A merge patch keeps what it does not name, so what an earlier request had is taken away.
+        """
+        self.edit(retryRequest={"id": request, "chunks": None, "force": None, **fields})
         found: dict[str, Any] = wait_until(lambda: self.answer(request), f"request {request} is answered", 30)
         return found
 
