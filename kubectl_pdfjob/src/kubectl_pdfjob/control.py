@@ -75,7 +75,8 @@ def retry(
     if answer.retried_count == 0 and (answer.refused or is_finished(job)):
         for line in answer_lines(answer)[1:]:
             screen.note(line)
-        raise VerbRefusedError(f'pdfjob "{name}": {answer.message}')
+        why = answer.message if is_finished(job) else "no chunk starts again"
+        raise VerbRefusedError(f'pdfjob "{name}": {why}')
     for line in answer_lines(answer):
         screen.write(line)
     if wait:

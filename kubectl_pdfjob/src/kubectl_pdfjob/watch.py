@@ -99,18 +99,29 @@ def watch_line(tick: int, job: PdfJob, now: datetime) -> str:
     phase = "PROGRESS" if job.status.phase is JobPhase.RUNNING else job.status.phase.upper()
     percent = 100 * done / total if total else 0.0
     seconds = worked_seconds(job, now)
-    rate = _MINUTE * done / seconds if seconds else 0.0
+    rate = _MINUTE * _done_in_this_time(job) / seconds if seconds else 0.0
     return (
         f"[{tick}] {now.astimezone():%H:%M:%S} | Status: {phase} | Progress: {done}/{total} ({percent:.1f}%) | "
         f"Failed: {failed} | Rate: {rate:.1f} chunks/min"
     )
 
 
+def _done_in_this_time(job: PdfJob) -> int:
+    """Return how many chunks have succeeded since the job's times began: a retry of a finished job sets them anew."""
+    counts, retry, started = job.status.chunks, job.status.last_retry, parse_time(job.status.start_time)
+    if counts is None:
+        return 0
+    asked = parse_time(retry.time) if retry else None
+    if retry is None or asked is None or started is None or started < asked:
+        return counts.succeeded
+    waiting = counts.pending + counts.running + counts.retry_scheduled
+    return min(counts.succeeded, max(0, retry.retried_count - waiting))
+
+
 def worked_seconds(job: PdfJob, now: datetime) -> float:
     """Return for how many seconds a job has been worked on; waiting and suspension are left out where it is known."""
     clock = job.status.clock
-    # A retry starts the clock anew, but the chunks that were done before it still count as done.
-    if clock and job.status.last_retry is None:
+    if clock:
         since = parse_time(clock.since)
         return clock.seconds + (max(0.0, (now - since).total_seconds()) if since else 0.0)
     started = parse_time(job.status.start_time)

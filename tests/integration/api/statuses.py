@@ -95,7 +95,7 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
     processed_at=_TIME,
     next_retry_time=_TIME,
     last_error=_ERROR,
-    ending=Ending(start=12, reason=EndReason.SUSPENDED),
+    ending=Ending(start=12, reason=EndReason.PENDING, code=ChunkCode.IMAGE_ERROR, message="no such image"),
     last_retry=ChunkRetry(id="r-1", accepted=False, message="the chunk runs", time=_TIME),
     last_job_retry_id="r-2",
     fresh_after=3,

@@ -87,14 +87,24 @@ def test_a_retry_that_is_refused_as_a_whole_ends_with_exit_code_one_and_the_reas
     stdout, stderr = answered(
         operator,
         process,
-        message="No chunk is retried",
+        message="Retrying 0 chunks",
         retriedCount=0,
         refused=[{"chunks": "3", "reason": "it has succeeded; force processes it again"}],
     )
 
     assert (process.returncode, stdout) == (1, "")
-    assert 'error: pdfjob "novel": No chunk is retried' in stderr
+    assert 'error: pdfjob "novel": no chunk starts again' in stderr
     assert "refused:  3: it has succeeded; force processes it again" in stderr
+
+
+def test_a_retry_of_a_stopped_job_is_refused_in_the_operators_words(namespace: str) -> None:
+    operator = submitted(namespace)
+    operator.status(phase="Stopped", conditions=[condition("Finished", "True", "Stopped")])
+    process = started(namespace, "retry", "novel")
+    stdout, stderr = answered(operator, process, message="Refused: the PdfJob was stopped and stays so")
+
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr == 'error: pdfjob "novel": Refused: the PdfJob was stopped and stays so\n'
 
 
 def test_a_retry_that_nobody_answers_stays_and_says_so(namespace: str) -> None:

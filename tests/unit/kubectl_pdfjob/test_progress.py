@@ -9,7 +9,7 @@ import pytest
 from kubectl_pdfjob.progress import progress_of, progress_text
 from kubectl_pdfjob.watch import watch_line, worked_seconds
 
-from .builders import NOW, ago, condition, finished_job, make_job, running_job
+from .builders import NOW, ago, condition, make_job, running_job
 
 
 def test_progress_has_exactly_the_documented_keys() -> None:
@@ -97,9 +97,11 @@ def test_without_a_clock_the_time_since_the_start_counts_and_ends_with_the_job()
     assert worked_seconds(ended, NOW) == 60
 
 
-def test_after_a_retry_the_whole_time_counts_since_the_earlier_chunks_do() -> None:
-    retried = {"id": "x", "message": "Retrying 1 chunk", "time": ago(10)}
-    job = running_job(startTime=ago(600), clock={"seconds": 0, "since": ago(10)}, lastRetry=retried)
+def test_the_rate_after_a_retry_of_a_finished_job_counts_what_the_retry_did() -> None:
+    answer = {"id": "x", "message": "Retrying 4 chunks", "retriedCount": 4, "time": ago(60)}
+    counts = {"total": 100, "succeeded": 98, "running": 2}
+    reopened = make_job(startTime=ago(60), clock={"since": ago(60)}, lastRetry=answer, chunks=counts)
+    retried_in_flight = make_job(startTime=ago(600), lastRetry=answer, chunks=counts)
 
-    assert worked_seconds(job, NOW) == 600
-    assert finished_job().status.clock is None
+    assert watch_line(1, reopened, NOW).endswith("Rate: 2.0 chunks/min")
+    assert watch_line(1, retried_in_flight, NOW).endswith("Rate: 9.8 chunks/min")
