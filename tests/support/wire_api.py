@@ -29,6 +29,7 @@ class WireApi:
     """Pods whose container has not started."""
     broken: bool = False
     """Whether every answer is an error of the server."""
+    requests: int = 0
     asked: list[dict[str, str]] = field(default_factory=list)
     """Query of each request for a log."""
 
@@ -80,6 +81,7 @@ async def wire_api() -> AsyncIterator[WireApi]:
 
     @web.middleware
     async def faults(request: web.Request, handler: Any) -> web.StreamResponse:
+        api.requests += 1
         return _status(500, "InternalError", "out of order") if api.broken else await handler(request)
 
     app = web.Application(middlewares=[faults])

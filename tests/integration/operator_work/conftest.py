@@ -49,6 +49,6 @@ async def desk(server: S3Server, api: WireApi, tmp_path: Path) -> AsyncIterator[
     store = ObjectStore(settings)
     await store.create_bucket()
     store.close()
-    ready = Desk(settings, api, tmp_path / "work")
+    ready = Desk(settings, api, tmp_path / "work", server.folder)
     yield ready
     await ready.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +53,8 @@ class Desk:
     s3: S3Settings
     api: WireApi
     folder: Path
+    buckets: Path
+    """Folder of the S3 server: a bucket is a folder in it."""
     writes_left: int | None = None
     """After so many more writes, to S3 and to the API server together, the process is killed; None = never."""
     memory: JobMemory = field(default_factory=JobMemory)
@@ -81,6 +84,17 @@ class Desk:
         self.work = replace(self.work, cache=Cache(), sources=asyncio.Semaphore(4))
         for raw in self.api.chunks.values():
             self.work.cache.apply("pdfchunks", raw)
+
+    async def remove_bucket(self) -> None:
+        """Remove the bucket with all that is in it."""
+        await self.store.delete_prefix("", keep=lambda _: False)
+        shutil.rmtree(self.buckets / self.s3.bucket)
+
+    def disconnect(self) -> None:
+        """Let the storage be where nothing answers."""
+        store = ObjectStore(self.s3.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
+        self.store.close()
+        self.work = replace(self.work, store=store)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -133,7 +133,7 @@ class Cluster:
     ) -> Cluster:
         """Use the API server of this configuration, otherwise as `connect`."""
         configuration.connection_pool_maxsize = 32
-        configuration.retries = 0  # retries are the work queue's
+        configuration.retries = None  # the work queue tries again; with 0 the library does so for ever after a 500
         if guard is not None:
             configuration.trace_configs = [_guarded(guard)]
         return cls(client.ApiClient(configuration), observe, timeout_seconds)
