@@ -9,7 +9,7 @@ from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.pdfchunk import ChunkRetry, PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import LastRetry, PdfJob, PdfJobStatus, RefusedChunks, RetryRequest
+from pdfjob_api.pdfjob import LastRetry, PdfJob, PdfJobStatus, RefusedChunks, RetryRequest, Shutdown
 
 from .chunk_end import retry_limit
 from .clock import to_wire
@@ -22,8 +22,8 @@ _LISTED: Final = 1000
 """Chunks of an answer that are listed one by one."""
 _REASONS: Final = 16
 _FOR_GOOD: Final = {
-    JobPhase.STOPPED: "the PdfJob was stopped and stays so; delete it and create it again to go on",
-    JobPhase.CANCELLED: "the PdfJob was cancelled and stays so; delete it and create it again to go on",
+    Shutdown.STOP: "the PdfJob was stopped and stays so; delete it and create it again to go on",
+    Shutdown.CANCEL: "the PdfJob was cancelled and stays so; delete it and create it again to go on",
 }
 
 
@@ -57,7 +57,7 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
     total = job.status.chunks.total if job.status.chunks else len(obs.chunks)
     for index in sorted(set(request.chunks) if request.chunks is not None else _eligible(obs, in_flight)):
         chunk = obs.chunks.get(index)
-        if chunk is not None and chunk.status.last_job_retry_id == request.id:
+        if chunk is not None and chunk.status.last_job_retry_id == request.id and job.spec.shutdown is None:
             again.append(index)  # taken already, by a process that did not live to say so
             continue
         reason = _no_such_chunk(index, total) if chunk is None else None
@@ -69,9 +69,9 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
             refused.setdefault(reason, []).append(index)
     chunks = sorted([*taken, *again])
     message = f"Retrying {len(chunks)} chunk{'' if len(chunks) == 1 else 's'}"
-    merges = job.status.phase not in _FOR_GOOD and request.chunks is None
-    if job.status.phase in _FOR_GOOD:
-        message = f"Refused: {_FOR_GOOD[job.status.phase]}"
+    merges = job.spec.shutdown is None and request.chunks is None
+    if job.spec.shutdown is not None:
+        message = f"Refused: {_FOR_GOOD[job.spec.shutdown]}"
     elif not chunks and merges:
         message += "; what is there is merged again"
     last = LastRetry(
@@ -162,8 +162,8 @@ def _no_such_chunk(index: int, total: int) -> str:
 def _refusal(chunk: PdfChunk, job: PdfJob, *, force: bool, in_flight: bool) -> str | None:
     """Say why a chunk does not start again; None when it does."""
     status = chunk.status
-    if job.status.phase in _FOR_GOOD:
-        return _FOR_GOOD[job.status.phase]
+    if job.spec.shutdown is not None:
+        return _FOR_GOOD[job.spec.shutdown]
     if in_flight or status.phase is ChunkPhase.RUNNING:
         return "runs already"
     if status.phase is ChunkPhase.PENDING:
