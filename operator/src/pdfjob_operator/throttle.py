@@ -73,9 +73,9 @@ def _failed_commonly(status: PdfChunkStatus) -> bool:
 
 
 def _retried_at(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> datetime:
-    """Return when the user last asked for a retry: what failed before that is forgiven."""
+    """Return when the user last asked for a retry: what failed before that is forgiven, whatever it took."""
     answers = [status.last_retry.time for status in chunks.values() if status.last_retry and status.last_retry.accepted]
-    if job.status.last_retry is not None and job.status.last_retry.retried_count:
+    if job.status.last_retry is not None:
         answers.append(job.status.last_retry.time)
     return max((from_wire(answer) for answer in answers), default=from_wire("1970-01-01T00:00:00Z"))
 
