@@ -179,7 +179,9 @@ def _set_suspended(
 ) -> None:
     kind = JobCondition.SUSPENDED
     if intent is not Intent.SUSPEND:
-        if conditions.has(kind):
+        if intent in _BY_USER and conditions.has(kind):
+            conditions.set(kind, "False", *_BY_USER[intent][1:3])
+        elif conditions.has(kind):
             conditions.set(kind, "False", Reason.RESUMED, "the job goes on")
         return
     text = "Batch processing paused by user"
