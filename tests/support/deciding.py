@@ -23,6 +23,7 @@ from .builders import NOW, at, observation, pdf_job, raw_job, split_facts
 RESULT: Final = ChunkResultStatus(uri="s3://pdfjob/r", sha256="d", bytes=1, sentences=3)
 NOTHING: Final = EndFacts(None, None, 0)
 ActionType = TypeVar("ActionType", bound=Action)
+Resource = TypeVar("Resource", PdfJob, PdfChunk)
 
 
 def starts_of(*raws: Mapping[str, Any], newest: Mapping[int, int] | None = None) -> dict[int, tuple[Start, ...]]:
@@ -112,3 +113,13 @@ def record(
         started_at=None if began is None else at(began),
         **values,
     )
+
+
+def with_spec(resource: Resource, **spec: Any) -> Resource:
+    """Return the resource as its user has edited it."""
+    return resource.model_copy(update={"spec": resource.spec.model_copy(update=spec)})
+
+
+def with_status(resource: Resource, **status: Any) -> Resource:
+    """Return the resource with another status."""
+    return resource.model_copy(update={"status": resource.status.model_copy(update=status)})
