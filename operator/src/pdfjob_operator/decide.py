@@ -6,6 +6,7 @@ Run again after a crash between any two of its actions, it goes on from what is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +25,7 @@ from .actions import (
     DeletePod,
     DeleteSelf,
     ReadAdopted,
+    ReadEnd,
     RemoveFinalizer,
     RestoreChunk,
     StartWork,
@@ -70,12 +72,11 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     statuses = {index: decision.status or obs.chunks[index].status for index, decision in decisions.items()}
     throttle = throttle_of(obs.job, statuses)
     in_flight = sum(decision.in_flight for decision in decisions.values())
-    live = _chunks_with_live_pods(obs, now)
     status = compute_status(
         obs,
         statuses,
         now,
-        in_flight=max(in_flight, live),
+        in_flight=_under_way(obs, decisions, now),
         throttle=throttle,
         answer=answer.last_retry if answer else None,
     )
@@ -100,9 +101,17 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     )
 
 
-def _chunks_with_live_pods(obs: Observation, now: datetime) -> int:
+def _under_way(obs: Observation, decisions: Mapping[int, ChunkDecision], now: datetime) -> int:
+    """Count the chunks with a Job or pod that lives, or an end that is not written down yet: a job ends after them."""
     stuck = obs.job.spec.limits.stuck_timeout_seconds
-    return sum(any(pod.live(now, stuck) for start in own for pod in start.pods) for own in obs.starts.values())
+    live = {
+        index for index, own in obs.starts.items() if any(pod.live(now, stuck) for start in own for pod in start.pods)
+    }
+    return len(live | {index for index, each in decisions.items() if each.in_flight or _reads_end(each)})
+
+
+def _reads_end(decision: ChunkDecision) -> bool:
+    return any(isinstance(action, ReadEnd) for action in decision.actions)
 
 
 def _with_answers(
