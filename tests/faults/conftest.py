@@ -6,7 +6,7 @@ import fcntl
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,9 @@ class Recorder:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fault(name, stage): a row of the table of faults")
+    config.addinivalue_line("markers", "worst: of the worst third, which runs with every change")
+    config.addinivalue_line("markers", "alone: stops a part of the cluster that other tests need")
     if config.getoption("--faults-table") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(), "fault table")
 
@@ -88,6 +91,16 @@ def operator_stands_still() -> bool:
     """Whether another process of this run has stopped the installed operator already."""
     found = kubectl("get", *_DEPLOYMENT, "-o", "jsonpath={.spec.replicas}", check=False)
     return found.stdout.strip() == "0"
+
+
+@pytest.fixture(autouse=True)
+def row(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """Tell the table which fault, at which stage, this test is."""
+    mark = request.node.get_closest_marker("fault")
+    if mark is not None:
+        case = request.node.callspec.id if hasattr(request.node, "callspec") else ""
+        record_property(FAULT, mark.args[0].format(deed=case))
+        record_property(STAGE, mark.args[1])
 
 
 @pytest.fixture

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support import pdfs
 from tests.support.fault_effects import answer, strike_after
-from tests.support.fault_lab import Installation, Lab, open_lab
+from tests.support.fault_lab import PAGES, Installation, Lab, open_lab
 from tests.support.fault_points import CLUSTER_VERBS, STORE_VERBS, write_points, writing_methods
 from tests.support.fault_proxy import Rule, matches
-from tests.support.fault_verdict import Reference, lived_through, nothing_left, verdict
+from tests.support.fault_verdict import (
+    Reference,
+    ended_well,
+    lived_through,
+    nothing_left,
+    nothing_paid_twice,
+    verdict,
+)
 
 Story = Callable[[Lab, Reference], None]
 QUICK: Final = {"backoff": {"initialSeconds": 1, "maxSeconds": 2}}
@@ -45,6 +53,68 @@ def pod_without_job(lab: Lab, reference: Reference) -> None:
     lived_through(lab)
 
 
+def cancelled(lab: Lab, reference: Reference) -> None:
+    """A job is cancelled while its pods run: they are killed."""
+    with lab.hold_runner(2):
+        job = lab.submit()
+        lab.wait(lambda: "Running" in job.phases(), "a chunk runs")
+        lab.api.patch("pdfjobs", job.name, {"spec": {"shutdown": "Cancel"}})
+        lab.wait(job.finished, "it has ended")
+        assert job.status["phase"] == "Cancelled", lab.describe()
+    job.delete()
+    nothing_left(lab, job)
+    lived_through(lab)
+
+
+def expires(lab: Lab, reference: Reference) -> None:
+    """A job goes by itself when its time is over."""
+    job = lab.submit(ttlSecondsAfterFinished={"succeeded": 3})
+    lab.wait(job.finished, "it has ended", 150)
+    ended_well(lab, job, reference)
+    nothing_paid_twice(lab, job)
+    nothing_left(lab, job)
+    lived_through(lab)
+
+
+def second_life(lab: Lab, reference: Reference) -> None:
+    """A job is deleted with Retain and created again: what is finished is taken over."""
+    first = lab.submit(deletionPolicy="Retain")
+    lab.wait(first.finished, "the first life has ended", 150)
+    first.delete()
+    lab.wait(first.is_gone, "the first life is gone")
+    second = lab.submit(deletionPolicy="Delete")
+    lab.wait(second.finished, "the second life has ended", 150)
+    ended_well(lab, second, reference)
+    assert not lab.pods.of(second.uid), "a finished chunk was paid again"
+    second.delete()
+    nothing_left(lab, second)
+    lived_through(lab)
+
+
+def other_document(lab: Lab, reference: Reference) -> None:
+    """The same name again for another document, after Retain: what is there is removed first."""
+    first = lab.submit(pages=pdfs.text_pdf(PAGES, lines=5), deletionPolicy="Retain")
+    lab.wait(first.finished, "the first life has ended", 150)
+    first.delete()
+    lab.wait(first.is_gone, "the first life is gone")
+    verdict(lab, lab.submit(), reference)
+
+
+def damaged_life(lab: Lab, reference: Reference) -> None:
+    """A retained life lacks a chunk PDF when the name is used again: its manifest goes first."""
+    first = lab.submit(deletionPolicy="Retain")
+    lab.wait(first.finished, "the first life has ended", 150)
+    first.delete()
+    lab.wait(first.is_gone, "the first life is gone")
+    lab.storage.client.delete_object(Bucket=lab.bucket, Key=f"{first.keys}chunks/c00001.pdf")
+    second = lab.submit()
+    lab.wait(second.finished, "the second life has ended", 150)
+    ended_well(lab, second, reference)
+    second.delete()
+    nothing_left(lab, second)
+    lived_through(lab)
+
+
 def own_bucket(lab: Lab, reference: Reference) -> None:
     """The bucket of the embedded storage does not exist yet."""
     lab.wait(lab.bucket_exists, "the bucket is there")
@@ -66,24 +136,41 @@ CASES: Final = {
     "create pdfchunks": Case(occurrences=(1, 3), stage="split"),
     "create_bucket bucket": Case(own_bucket, stage="start"),
     "delete jobs": Case(occurrences=(1, 3)),
-    "delete pods": Case(pod_without_job, stage="delete"),
+    "delete manifest": Case(damaged_life, stage="split"),
+    "delete pdfjobs": Case(expires, stage="delete"),
+    "delete plan": Case(other_document, stage="split"),
+    "delete pods": Case(cancelled, stage="end", occurrences=(1, 2)),
     "delete root": Case(stage="delete"),
     "deletecollection pdfchunks": Case(stage="delete"),
     "patch pdfchunks/status": Case(occurrences=(1, 3, 5)),
     "patch pdfjobs": Case(occurrences=(1, 2), stage="ends"),
     "patch pdfjobs/status": Case(occurrences=(1, 2, 3, 4)),
     "put chunk": Case(occurrences=(1, 3), stage="split"),
+    "put error": Case(chunk_fails_once),
+    "put history_record": Case(stage="end"),
     "put manifest": Case(stage="split"),
-    "put plan": Case(stage="split"),
+    "put plan": Case(second_life, occurrences=(1, 2), stage="split"),
     "put result": Case(occurrences=(1, 2, 3), stage="merge"),
 }
 """A point that is not here is tried in the whole life of a job, so that a new one is tested before anybody writes it
 down; it fails when it is not reached there."""
-RUNS: Final = [
-    pytest.param(point, occurrence, id=f"{point.replace(' ', '-').replace('/', '-')}-{occurrence}")
-    for point in write_points()
-    for occurrence in CASES.get(point, Case()).occurrences
-]
+WORST: Final = {
+    ("create jobs", 1),
+    ("create pdfchunks", 3),
+    ("patch pdfchunks/status", 3),
+    ("put plan", 1),
+    ("put result", 2),
+}
+
+
+def runs() -> Iterator[object]:
+    for point in write_points():
+        case = CASES.get(point, Case())
+        for occurrence in case.occurrences:
+            marks = [pytest.mark.fault(f"operator killed after: {point} ({occurrence})", case.stage)]
+            marks += [pytest.mark.worst] if (point, occurrence) in WORST else []
+            name = f"{point.replace(' ', '-').replace('/', '-')}-{occurrence}"
+            yield pytest.param(point, occurrence, id=name, marks=marks)
 
 
 def test_every_writing_method_of_the_clients_is_known() -> None:
@@ -95,18 +182,11 @@ def test_no_case_is_left_of_a_write_that_is_no_longer_made() -> None:
     assert set(CASES) <= set(write_points())
 
 
-@pytest.mark.parametrize(("point", "occurrence"), RUNS)
+@pytest.mark.parametrize(("point", "occurrence"), runs())
 def test_operator_killed_after_a_write(
-    point: str,
-    occurrence: int,
-    installation: Installation,
-    reference: Reference,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    point: str, occurrence: int, installation: Installation, reference: Reference, tmp_path: Path
 ) -> None:
     case = CASES.get(point, Case())
-    record_property("fault", f"operator killed after: {point} ({occurrence})")
-    record_property("stage", case.stage)
     bucket = point == "create_bucket bucket"
     with open_lab(installation, tmp_path, held_down=True, own_bucket=bucket) as lab:
         rule = Rule(matches(point), strike_after(lab.operator.kill), first=occurrence)
@@ -115,5 +195,7 @@ def test_operator_killed_after_a_write(
             case.story(lab, reference)
         assert rule.hits == 1, f"{point} ({occurrence}) was not reached: give it a story in CASES"
         assert lab.operator.exits.count(-9) >= 1
-        unknown = {request.point for request in lab.proxy.writes() if request.caller == "operator"} - set(write_points())
+        unknown = {request.point for request in lab.proxy.writes() if request.caller == "operator"} - set(
+            write_points()
+        )
         assert unknown == set(), "writes on the wire that were not found in the code"

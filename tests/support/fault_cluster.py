@@ -187,6 +187,10 @@ class PodWatch:
         self._stop.set()
         self._thread.join(15)
 
+    def of(self, job_uid: str) -> list[PodLife]:
+        """Return the pods of a PdfJob."""
+        return [life for life in list(self.lives.values()) if life.job == job_uid]
+
     def succeeded(self, job_uid: str, chunk: int) -> list[PodLife]:
         """Return the pods of a chunk that ended with exit code 0, by the number of their start."""
         own = [life for life in list(self.lives.values()) if (life.job, life.chunk) == (job_uid, chunk)]

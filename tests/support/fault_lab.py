@@ -15,7 +15,7 @@ import yaml
 from tests.support import pdfs
 from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
 from tests.support.fault_cluster import Access, Api, PodWatch, Raw, own_namespace
-from tests.support.fault_effects import Gate
+from tests.support.fault_effects import Gate, strike_after
 from tests.support.fault_operator import OperatorProcess
 from tests.support.fault_proxy import Proxy, Rule, matches, trust
 from tests.support.product import SYSTEM, NotYetError, Storage
@@ -169,6 +169,17 @@ class Lab:
         """Keep the operator waiting for the answer to a request that the server has carried out."""
         gate = Gate()
         return self.hold(Rule(matches(point, name=name), gate.after(), first=first), gate)
+
+    def hold_operator_before(self, point: str, *, name: str = "") -> AbstractContextManager[Gate]:
+        """Keep the operator waiting before the server has heard of a request."""
+        gate = Gate()
+        return self.hold(Rule(matches(point, name=name), gate.before()), gate)
+
+    @contextmanager
+    def at(self, point: str, first: int, deed: Callable[[], None]) -> Iterator[Rule]:
+        """Do something when the server has carried out a request of the operator, before the operator hears of it."""
+        with self.proxy.rule(Rule(matches(point), strike_after(deed), first=first)) as rule:
+            yield rule
 
     def bucket_exists(self) -> bool:
         """Whether the operator's bucket is there."""

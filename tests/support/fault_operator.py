@@ -135,7 +135,7 @@ class OperatorProcess:
                         stdout=log,
                         stderr=log,
                         process_group=0,
-                        preexec_fn=_die_with_parent,
+                        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
                     )
                 self.exits.append(self._process.wait())
                 time.sleep(_RESTART_SECONDS)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from tests.support.fault_lab import CHUNKS, FaultJob, Lab
@@ -14,6 +15,7 @@ from tests.support.fault_requests import API, S3
 Reference = Mapping[str, bytes]
 """The merged result of an undisturbed run, by format."""
 _KILLED: Final = -9
+_NONE: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 def verdict(
@@ -22,6 +24,7 @@ def verdict(
     reference: Reference,
     *,
     starts: Mapping[int, int] | None = None,
+    finished: Mapping[int, int] | None = None,
     timeout: float = 150,
 ) -> None:
     """Wait for a good end and look at everything; then delete the job, and look at what is left.
@@ -30,12 +33,14 @@ def verdict(
     ----------
     starts
         Starts by index of the chunk, where the fault costs more than one. The bound is exact.
+    finished
+        How often a runner did the whole of a chunk, where the fault took away what one had done; else once.
     timeout
         Seconds for the end to come.
     """
     lab.wait(job.finished, f"{job.name} has ended", timeout)
     ended_well(lab, job, reference)
-    nothing_paid_twice(lab, job, starts or {})
+    nothing_paid_twice(lab, job, starts or {}, finished or {})
     job.delete()
     nothing_left(lab, job)
     lived_through(lab)
@@ -55,7 +60,9 @@ def ended_well(lab: Lab, job: FaultJob, reference: Reference) -> None:
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (item["sha256"], item["bytes"])
 
 
-def nothing_paid_twice(lab: Lab, job: FaultJob, starts: Mapping[int, int]) -> None:
+def nothing_paid_twice(
+    lab: Lab, job: FaultJob, starts: Mapping[int, int] = _NONE, finished: Mapping[int, int] = _NONE
+) -> None:
     """Each chunk had as many starts as the fault explains, one at a time, and succeeded once."""
     expected = {f"{job.name}-c{index:05d}": starts.get(index, 1) for index in range(CHUNKS)}
     uids = {chunk["metadata"]["name"]: chunk for chunk in job.chunks()}
@@ -68,10 +75,22 @@ def nothing_paid_twice(lab: Lab, job: FaultJob, starts: Mapping[int, int]) -> No
     assert all(made[name] <= number for name, number in expected.items()), f"Jobs made: {made}"
     for index in range(CHUNKS):
         succeeded = lab.pods.succeeded(job.uid, index)
-        assert len(succeeded) == 1, f"chunk {index} was finished {len(succeeded)} times: {succeeded}"
-        later = [life for life in lab.pods.lives.values() if (life.job, life.chunk) == (job.uid, index)]
-        assert max(life.start for life in later) == succeeded[0].start, f"chunk {index} was started after it was done"
+        assert len(succeeded) == finished.get(index, 1), (
+            f"chunk {index} was finished {len(succeeded)} times: {succeeded}"
+        )
+        own = [life for life in lab.pods.lives.values() if (life.job, life.chunk) == (job.uid, index)]
+        assert max(life.start for life in own) == succeeded[-1].start, f"chunk {index} was started after it was done"
     assert lab.pods.overlaps == []
+
+
+def ended_badly(lab: Lab, job: FaultJob, *, job_code: str, chunk_code: str | None = None, chunk: int = 0) -> None:
+    """The job failed, and says of what."""
+    status = job.status
+    assert status["phase"] == "Failed", f"{json.dumps(status, indent=1)}\n{lab.describe()}"
+    assert job.condition("Succeeded")["reason"] == job_code, status
+    if chunk_code is not None:
+        own = job.chunks()[chunk]["status"]
+        assert (own["phase"], own["lastError"]["code"]) == ("Failed", chunk_code), own
 
 
 def nothing_left(lab: Lab, job: FaultJob, timeout: float = 90, *, successor: bool = False) -> None:
