@@ -87,4 +87,7 @@ down: venv ## end the development cluster
 bench: venv ## run the benchmarks (NAME=overhead for one)
 	@for name in $${NAME:-split runner overhead}; do $(PY) -m bench.$$name || exit 1; done
 
-.PHONY: help lock venv demo test unit integration e2e lint generate cluster images install uninstall kubeconfig env down bench
+soak: cluster ## 200 PdfJobs with failing chunks, the operator killed every minute, 25 min (JOBS=6 for a small one)
+	@$(PY) -m bench.soak
+
+.PHONY: help lock venv demo test unit integration e2e lint generate cluster images install uninstall kubeconfig env down bench soak

@@ -1,8 +1,8 @@
 """What every benchmark leaves behind: a table to read and ``bench/results/NAME.json`` to compare.
 
-The JSON holds ``{name, commit, machine, figures, baseline, ratio, goal, holds}``; ``figures``, ``baseline``, ``ratio``
-and ``goal`` are keyed by the name of the figure, ``holds`` is true when every goal is met. A baseline comes from the
-same run: figures of another day or machine say nothing.
+The JSON holds ``{name, commit, machine, figures, baseline, ratio, goal, met, holds}``; ``figures``, ``baseline``,
+``ratio``, ``goal`` and ``met`` are keyed by the name of the figure, ``holds`` is true when every goal is met. A
+baseline comes from the same run: figures of another day or machine say nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ class Figure:
         return self.value / self.baseline if self.baseline else None
 
 
-def report(name: str, figures: Sequence[Figure]) -> bool:
+def report(name: str, figures: Sequence[Figure], details: Mapping[str, Any] | None = None) -> bool:
     """Print the table, write the JSON and return whether every goal is met.
 
     Parameters
@@ -48,6 +48,8 @@ def report(name: str, figures: Sequence[Figure]) -> bool:
         Of the benchmark and of the file.
     figures
         In the order of the table.
+    details
+        What else the JSON shall tell.
     """
     holds = all(figure.holds for figure in figures if figure.holds is not None)
     _print_table(name, figures)
@@ -62,7 +64,9 @@ def report(name: str, figures: Sequence[Figure]) -> bool:
                 "baseline": {f.name: _rounded(f.baseline) for f in figures if f.baseline is not None},
                 "ratio": {f.name: _rounded(f.ratio) for f in figures if f.ratio is not None},
                 "goal": {figure.name: figure.goal for figure in figures if figure.goal},
+                "met": {figure.name: figure.holds for figure in figures if figure.holds is not None},
                 "holds": holds,
+                **(details or {}),
             },
             indent=2,
             ensure_ascii=False,
@@ -101,6 +105,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, Any]:
+    """Describe the machine, and how busy it is."""
     model = next(
         (
             line.split(":", 1)[1].strip()
