@@ -75,7 +75,7 @@ def retry(
     if answer.retried_count == 0 and (answer.refused or is_finished(job)):
         for line in answer_lines(answer)[1:]:
             screen.note(line)
-        why = answer.message if is_finished(job) else "no chunk starts again"
+        why = "no chunk starts again" if answer.refused and job.spec.shutdown is None else answer.message
         raise VerbRefusedError(f'pdfjob "{name}": {why}')
     for line in answer_lines(answer):
         screen.write(line)

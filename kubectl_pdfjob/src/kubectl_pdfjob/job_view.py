@@ -242,7 +242,9 @@ def _times(job: PdfJob, now: datetime) -> str:
     status = job.status
     text = f"created {clock(job.metadata.creation_timestamp)}"
     created, started = parse_time(job.metadata.creation_timestamp), parse_time(status.start_time)
-    if created and started:
+    if started and status.last_retry:
+        text += f", last started {clock(status.start_time)}"
+    elif created and started:
         text += f", started after {duration((started - created).total_seconds())}"
     ended = parse_time(status.completion_time)
     if ended and started:
@@ -250,7 +252,7 @@ def _times(job: PdfJob, now: datetime) -> str:
         spent = seconds if seconds is not None else (ended - started).total_seconds()
         text += f", took {duration(spent)}, ended {duration((now - ended).total_seconds())} ago"
     elif started:
-        text += f", at work for {duration((now - started).total_seconds())}"
+        text += f", that is {duration((now - started).total_seconds())} ago"
     return text
 
 

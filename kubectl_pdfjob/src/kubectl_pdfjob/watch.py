@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from pdfjob_api.conditions import JobPhase
 from pdfjob_api.pdfjob import PdfJob
@@ -18,7 +18,7 @@ from .screen import Screen
 from .status import watch_job
 from .views import failure, is_finished, is_succeeded
 
-__all__ = ["watch_line", "watch_to_the_end", "worked_seconds"]
+__all__ = ["Point", "base_of", "watch_line", "watch_to_the_end", "worked_seconds"]
 
 _MINUTE: Final = 60
 
@@ -77,45 +77,62 @@ class _Lines:
     tick: int = 0
     facts: tuple[object, ...] = ()
     last: float = 0.0
+    base: Point | None = None
 
     def due(self, job: PdfJob) -> str:
-        """Return the line to write now; empty when nothing has changed since the last one."""
-        facts = (job.status.phase, job.status.chunks)
+        """Return the line to write now; empty when nothing that it shows has changed since the last one."""
+        now = datetime.now(UTC)
+        self.base = base_of(job, now, self.base)
+        counts = job.status.chunks
+        facts = (job.status.phase, counts and (counts.succeeded, counts.total, counts.failed))
         if facts == self.facts and time.monotonic() - self.last < self.interval:
             return ""
         self.tick += 1
         self.facts, self.last = facts, time.monotonic()
-        return watch_line(self.tick, job, datetime.now(UTC))
+        return watch_line(self.tick, job, now, self.base)
 
 
-def watch_line(tick: int, job: PdfJob, now: datetime) -> str:
+class Point(NamedTuple):
+    """How far a job had come."""
+
+    done: int
+    """Chunks that had succeeded."""
+    seconds: float
+    """For which it had been worked on."""
+
+
+def base_of(job: PdfJob, now: datetime, base: Point | None) -> Point:
+    """Return from where the rate of a job is counted.
+
+    That is its beginning; but a retry sets its times anew while earlier chunks still count as done, so then it is
+    where the watch saw it first.
+    """
+    here = Point(_done(job), worked_seconds(job, now))
+    if base is None:
+        return here if job.status.last_retry else Point(0, 0.0)
+    return here if here.done < base.done or here.seconds < base.seconds else base
+
+
+def watch_line(tick: int, job: PdfJob, now: datetime, base: Point = Point(0, 0.0)) -> str:  # noqa: B008 - immutable
     """Return the line of requirement R-45, counted from the status alone.
 
     ``[1] 20:43:25 | Status: PROGRESS | Progress: 136/253 (53.8%) | Failed: 12 | Rate: 2.5 chunks/min``; the time is
-    local, the rate is that of the time for which the job was worked on.
+    local, the rate is that of the time for which the job was worked on since ``base``.
     """
-    counts = job.status.chunks
-    done, total, failed = (counts.succeeded, counts.total, counts.failed) if counts else (0, 0, 0)
+    counts, done = job.status.chunks, _done(job)
+    total, failed = (counts.total, counts.failed) if counts else (0, 0)
     phase = "PROGRESS" if job.status.phase is JobPhase.RUNNING else job.status.phase.upper()
     percent = 100 * done / total if total else 0.0
-    seconds = worked_seconds(job, now)
-    rate = _MINUTE * _done_in_this_time(job) / seconds if seconds else 0.0
+    seconds = worked_seconds(job, now) - base.seconds
+    rate = _MINUTE * (done - base.done) / seconds if seconds > 0 else 0.0
     return (
         f"[{tick}] {now.astimezone():%H:%M:%S} | Status: {phase} | Progress: {done}/{total} ({percent:.1f}%) | "
         f"Failed: {failed} | Rate: {rate:.1f} chunks/min"
     )
 
 
-def _done_in_this_time(job: PdfJob) -> int:
-    """Return how many chunks have succeeded since the job's times began: a retry of a finished job sets them anew."""
-    counts, retry, started = job.status.chunks, job.status.last_retry, parse_time(job.status.start_time)
-    if counts is None:
-        return 0
-    asked = parse_time(retry.time) if retry else None
-    if retry is None or asked is None or started is None or started < asked:
-        return counts.succeeded
-    waiting = counts.pending + counts.running + counts.retry_scheduled
-    return min(counts.succeeded, max(0, retry.retried_count - waiting))
+def _done(job: PdfJob) -> int:
+    return job.status.chunks.succeeded if job.status.chunks else 0
 
 
 def worked_seconds(job: PdfJob, now: datetime) -> float:

@@ -41,7 +41,7 @@ class Queue:
         """Return why a chunk is in its phase: its error, or what it waits for; empty when it runs or is done."""
         phase = chunk.status.phase
         if phase is ChunkPhase.PENDING:
-            return self._waits_for(chunk)
+            return self._waits_for(chunk) + _saved(chunk)
         if phase is ChunkPhase.RUNNING:
             ending = chunk.status.ending
             return f"is being ended: {ending.reason}" if ending else ""
@@ -95,6 +95,12 @@ class Queue:
         if in_flight >= most:
             return f"waits for room ({in_flight} of {most} in flight)"
         return "waits for its turn"
+
+
+def _saved(chunk: PdfChunk) -> str:
+    """Return how far an earlier start of a chunk came: the next one goes on from there."""
+    items = chunk.status.history[-1].items if chunk.status.history else 0
+    return f"; {items} of {chunk.spec.page_count} pages are saved" if items else ""
 
 
 def _waiting(chunk: PdfChunk) -> str:

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from kubectl_pdfjob.progress import progress_of, progress_text
-from kubectl_pdfjob.watch import watch_line, worked_seconds
+from kubectl_pdfjob.watch import Point, base_of, watch_line, worked_seconds
+from pdfjob_api.pdfjob import PdfJob
 
 from .builders import NOW, ago, condition, make_job, running_job
 
@@ -97,11 +98,21 @@ def test_without_a_clock_the_time_since_the_start_counts_and_ends_with_the_job()
     assert worked_seconds(ended, NOW) == 60
 
 
-def test_the_rate_after_a_retry_of_a_finished_job_counts_what_the_retry_did() -> None:
+def test_the_rate_after_a_retry_counts_what_the_watch_has_seen() -> None:
     answer = {"id": "x", "message": "Retrying 4 chunks", "retriedCount": 4, "time": ago(60)}
-    counts = {"total": 100, "succeeded": 98, "running": 2}
-    reopened = make_job(startTime=ago(60), clock={"since": ago(60)}, lastRetry=answer, chunks=counts)
-    retried_in_flight = make_job(startTime=ago(600), lastRetry=answer, chunks=counts)
 
-    assert watch_line(1, reopened, NOW).endswith("Rate: 2.0 chunks/min")
-    assert watch_line(1, retried_in_flight, NOW).endswith("Rate: 9.8 chunks/min")
+    def retried(succeeded: int, seconds: int) -> PdfJob:
+        return make_job(clock={"seconds": seconds}, lastRetry=answer, chunks={"total": 100, "succeeded": succeeded})
+
+    first = base_of(retried(96, 10), NOW, None)
+    assert first == (96, 10.0)
+    assert watch_line(1, retried(96, 10), NOW, first).endswith("Rate: 0.0 chunks/min")
+    assert base_of(retried(98, 70), NOW, first) == first
+    assert watch_line(2, retried(98, 70), NOW, first).endswith("Rate: 2.0 chunks/min")
+
+
+def test_chunks_that_are_taken_back_begin_the_rate_anew() -> None:
+    begin = base_of(running_job(4, clock={"seconds": 60}), NOW, None)
+    assert begin == (0, 0.0)
+    assert base_of(running_job(5, clock={"seconds": 3}), NOW, Point(4, 60.0)) == (5, 3.0)
+    assert base_of(running_job(3, clock={"seconds": 70}), NOW, Point(4, 60.0)) == (3, 70.0)

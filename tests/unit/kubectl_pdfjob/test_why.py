@@ -32,6 +32,12 @@ def test_a_pending_chunk_says_what_it_waits_for() -> None:
     assert why(make_chunk(5), suspend=True, shutdown="Stop") == "the job is being ended (shutdown: Stop)"
 
 
+def test_a_chunk_that_was_paused_says_how_far_it_came() -> None:
+    ended = {"start": 1, "attempt": 0, "counted": False, "outcome": "Ended", "items": 12}
+
+    assert why(make_chunk(5, history=[ended]), suspend=True) == "the job is suspended; 12 of 50 pages are saved"
+
+
 def test_lowered_parallelism_is_what_counts() -> None:
     queue = Queue(make_job(effectiveParallelism=1), live_workers(FULL[:1], "uid-1"))
 
