@@ -68,7 +68,7 @@ def installation(pytestconfig: pytest.Config) -> Iterator[Installation]:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not (pytestconfig.getoption("--as-installed") or operator_stands_still()):
             install()
-        before = kubectl_json("get", *_DEPLOYMENT)["spec"]["replicas"] or 1
+        before = replicas_before(lock.with_suffix(".replicas"))
         guard = subprocess.Popen(
             ["sh", "-c", _GUARD],
             env={**environment(), "LOCK": str(lock), "SYSTEM": SYSTEM, "REPLICAS": str(before)},
@@ -85,6 +85,14 @@ def installation(pytestconfig: pytest.Config) -> Iterator[Installation]:
     yield Installation.read()
     guard.stdin.close()
     guard.wait(60)
+
+
+def replicas_before(note: Path) -> int:
+    """Return how many operators the installation has; once they stand still, as the process that stopped them noted."""
+    now: int = kubectl_json("get", *_DEPLOYMENT)["spec"]["replicas"]
+    if now > 0:
+        note.write_text(str(now))
+    return now or (int(note.read_text()) if note.exists() else 1)
 
 
 def operator_stands_still() -> bool:

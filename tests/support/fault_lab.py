@@ -186,16 +186,18 @@ class Lab:
         found = self.installation.storage.client.list_buckets()["Buckets"]
         return self.bucket in {item["Name"] for item in found}
 
+    def pause(self, seconds: float) -> None:
+        """Let a fault last for so long."""
+        time.sleep(seconds)
+
     def describe(self) -> str:
         """Return what helps to understand a failure."""
-        jobs = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfjobs")]
-        chunks = [(raw["metadata"]["name"], raw.get("status")) for raw in self.api.list("pdfchunks")]
-        pods = [(raw["metadata"]["name"], raw["status"].get("phase")) for raw in self.api.list("pods")]
-        exits = self.operator.exits
-        wire = [
-            f"{one.request.caller} {one.request.point} {one.request.name[-40:]} {one.status}" for one in self.proxy.seen
-        ]
-        return f"wire {wire[-60:]}\njobs {jobs}\nchunks {chunks}\npods {pods}\noperator exits {exits}\n{self.operator.tail()}"
+        lines = [f"operator exits {self.operator.exits}", "wire:"]
+        seen = [(one.request, one.status) for one in self.proxy.seen if one.request.what != "other"]
+        lines += [f"  {one.caller} {one.point} {one.name[-60:]} {status}" for one, status in seen[-80:]]
+        for plural in ("pdfjobs", "pdfchunks", "jobs", "pods"):
+            lines += [f"{plural} {raw['metadata']['name']}: {raw.get('status')}" for raw in self.api.list(plural)]
+        return "\n".join([*lines, self.operator.tail()])
 
 
 @contextmanager
