@@ -224,6 +224,10 @@ async def serve(settings: Settings) -> int:
         log.error("the CRDs are not installed: kubectl apply -f manifests/crds/", error=str(error))  # noqa: TRY400
     except KubernetesError as error:
         log.error("the API server refuses or does not answer", error=str(error))  # noqa: TRY400
+    if lease is not None:  # another one may be able to work
+        await lease.release()
+        await lease.cluster.close()
+    await cluster.close()
     return 1
 
 
