@@ -128,8 +128,9 @@ def _common_cause(
 ) -> tuple[ChunkCode, str] | None:
     if throttle.held is None or throttle.probe_at is None:
         return None
-    errors = [status.last_error for _, status in sorted(chunks.items()) if status.last_error is not None]
-    last = next((error.message for error in errors if error.code == throttle.held), "")
+    hit = [status for status in chunks.values() if status.last_error and status.last_error.code == throttle.held]
+    newest = max(hit, key=lambda status: status.history[-1].finished_at or "" if status.history else "", default=None)
+    last = newest.last_error.message if newest is not None and newest.last_error is not None else ""
     name = obs.job.metadata.name
     checks = "check: key valid, quota not exceeded, network to the API, text in the PDF"
     if throttle.held is ChunkCode.IMAGE_ERROR:
