@@ -107,9 +107,13 @@ def reopened(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
 
 
 def kill(starts: tuple[Start, ...], now: datetime) -> tuple[DeletePod, ...]:
-    """Delete live pods with a second of grace; those that drain already with none, a shorter one is not obeyed."""
+    """Delete live pods with a second of grace, also those that drain with a longer one.
+
+    Never with none: the API server would forget the pod, and the kubelet, which heeds no shorter grace once it waits
+    for a container, would let it run on unseen.
+    """
     return tuple(
-        DeletePod(pod.meta.name, pod.meta.uid, _KILL_SECONDS if pod.meta.deleted is None else 0)
+        DeletePod(pod.meta.name, pod.meta.uid, _KILL_SECONDS)
         for start in starts
         for pod in start.pods
         if not pod.ended and (pod.meta.deleted is None or pod.meta.deleted > now + timedelta(seconds=_KILL_SECONDS + 1))

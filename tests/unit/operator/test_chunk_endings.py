@@ -126,17 +126,15 @@ def test_what_was_being_suspended_still_ends_when_the_job_is_resumed_and_goes_on
     [
         (RUNS, [DeletePod("novel-c00000-a1-x", "pod-0-1", 1)]),
         (raw_pod(), [DeletePod("novel-c00000-a1-x", "pod-0-1", 1)]),
-        (DRAINS, [DeletePod("novel-c00000-a1-x", "pod-0-1", 0)]),
+        (DRAINS, [DeletePod("novel-c00000-a1-x", "pod-0-1", 1)]),
         (raw_pod(running(), phase="Running", deleted=2), []),
-        (raw_pod(running(), phase="Running", deleted=3), [DeletePod("novel-c00000-a1-x", "pod-0-1", 0)]),
+        (raw_pod(running(), phase="Running", deleted=3), [DeletePod("novel-c00000-a1-x", "pod-0-1", 1)]),
         (OVER, []),
         (raw_pod(phase="Succeeded"), []),
     ],
 )
-def test_cancel_kills_with_one_second_of_grace_and_with_none_what_drains(
-    pod: dict[str, Any], kills: list[DeletePod]
-) -> None:
-    """A shorter grace than the one under way is not obeyed at once, none is."""
+def test_cancel_kills_with_one_second_of_grace_also_what_drains(pod: dict[str, Any], kills: list[DeletePod]) -> None:
+    """Without any grace the pod would be forgotten while its container runs on."""
     assert of_type(chunk_decided(under_way(), JOB, pod, intent=Intent.CANCEL, end=NOTHING), DeletePod) == kills
 
 
