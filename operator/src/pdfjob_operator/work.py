@@ -321,11 +321,11 @@ class Work:
         try:
             sha256 = await self.store.download(key, path, max_bytes=MAX_RESULT_BYTES)
         except ObjectNotFound as error:
-            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is gone from the storage") from error
+            raise MergeInputError(spec.index, "is gone from the storage") from error
         except ObjectTooLarge as error:
-            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is damaged: {error}") from error
+            raise MergeInputError(spec.index, f"is damaged: {error}") from error
         if sha256 != result.sha256:
-            raise MergeInputError(spec.index, f"the result of chunk {spec.index} is not what its runner stored")
+            raise MergeInputError(spec.index, "is not what its runner stored")
         return ResultPart(path, spec.start_page, spec.end_page)
 
     async def _store_merged(self, keys: JobKeys, file: MergedFile, inputs: str) -> ResultFile:

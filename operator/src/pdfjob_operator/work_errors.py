@@ -26,8 +26,11 @@ class MergeInputError(Exception):
         Index of the chunk.
     """
 
-    def __init__(self, chunk: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, chunk: int, problem: str) -> None:
+        super().__init__(
+            f"the result of chunk {chunk} {problem}; put it back and request a retry, or have the chunk done again: "
+            f"spec.retryRequest with chunks: [{chunk}] and force: true"
+        )
         self.chunk = chunk
 
 
