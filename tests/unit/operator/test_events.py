@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pdfjob_api.conditions import JobCondition, Reason
-from pdfjob_api.errors import JobCode
+from pdfjob_api.errors import ChunkCode, JobCode
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import ChunkCounts, Chunking, PdfJobStatus, SourceStatus
+from pdfjob_api.pdfjob import ChunkCounts, Chunking, LastRetry, PdfJobStatus, RefusedChunks, SourceStatus
 from pdfjob_operator.events import events_of
 from tests.support.builders import at, pdf_job
 
 
-def status(kind: JobCondition, value: str, reason: Reason | JobCode, message: str = "words") -> PdfJobStatus:
+def status(
+    kind: JobCondition, value: str, reason: Reason | JobCode | ChunkCode, message: str = "words"
+) -> PdfJobStatus:
     return PdfJobStatus(
         conditions=[
             Condition(type=kind.value, status=value, reason=reason.value, message=message, last_transition_time=at(0))
@@ -35,9 +37,20 @@ def status(kind: JobCondition, value: str, reason: Reason | JobCode, message: st
         (JobCondition.MERGED, "False", Reason.MERGE_FAILED, "Warning"),
         (JobCondition.FINISHED, "True", Reason.COMPLETED, "Normal"),
         (JobCondition.FINISHED, "True", Reason.FAILED, "Warning"),
+        (JobCondition.FINISHED, "True", Reason.STOPPED, "Normal"),
+        (JobCondition.FINISHED, "True", Reason.CANCELLED, "Normal"),
+        (JobCondition.SUSPENDED, "False", Reason.DRAINING, "Normal"),
+        (JobCondition.SUSPENDED, "True", Reason.SUSPENDED, "Normal"),
+        (JobCondition.SUSPENDED, "False", Reason.RESUMED, "Normal"),
+        (JobCondition.DEGRADED, "True", ChunkCode.AUTH_ERROR, "Warning"),
+        (JobCondition.DEGRADED, "True", Reason.UNSCHEDULABLE, "Warning"),
+        (JobCondition.DEGRADED, "False", Reason.DISPATCHING, "Normal"),
+        (JobCondition.MERGED, "Unknown", Reason.STORAGE_UNREACHABLE, "Warning"),
     ],
 )
-def test_a_change_is_told_once_with_its_words(kind: JobCondition, value: str, reason: Reason, told: str) -> None:
+def test_a_change_is_told_once_with_its_words(
+    kind: JobCondition, value: str, reason: Reason | ChunkCode, told: str
+) -> None:
     new = status(kind, value, reason)
     assert events_of(pdf_job(), PdfJobStatus(), new) == [(told, reason, "words")]
     assert events_of(pdf_job(), new, new) == []
@@ -50,6 +63,7 @@ def test_a_change_is_told_once_with_its_words(kind: JobCondition, value: str, re
         (JobCondition.MERGED, "Unknown", Reason.MERGING),
         (JobCondition.MERGED, "False", Reason.CHUNKS_FAILED),
         (JobCondition.FINISHED, "False", Reason.ACTIVE),
+        (JobCondition.SUCCEEDED, "False", Reason.STOPPED),
         (JobCondition.SUCCEEDED, "False", JobCode.INVALID_SOURCE),
         (JobCondition.CHUNKS_SUCCEEDED, "True", Reason.ALL_CHUNKS_SUCCEEDED),
     ],
@@ -80,3 +94,43 @@ def test_a_document_above_the_threshold_is_told_when_it_is_planned(pages: int, *
         for _, _, message in events
     )
     assert events_of(job, planned, planned) == []
+
+
+def answer(retried: int, *refused: RefusedChunks, request: str = "a") -> PdfJobStatus:
+    message = f"Retrying {retried} chunks"
+    return PdfJobStatus(
+        last_retry=LastRetry(id=request, message=message, retried_count=retried, refused=list(refused), time=at(0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("retried", "refused", "event"),
+    [
+        (2, [], ("Normal", "RetryRequested", "Retrying 2 chunks")),
+        (0, [], ("Normal", "RetryRequested", "Retrying 0 chunks")),
+        (
+            1,
+            [RefusedChunks(chunks="3,7-9", reason="runs already")],
+            ("Normal", "RetryRequested", "Retrying 1 chunks; not 3,7-9: runs already"),
+        ),
+        (
+            0,
+            [RefusedChunks(chunks="1", reason="x"), RefusedChunks(chunks="99", reason="y")],
+            ("Warning", "RetryRequested", "Retrying 0 chunks; not 1: x; not 99: y"),
+        ),
+    ],
+)
+def test_the_answer_to_a_retry_request_is_told_once(
+    retried: int, refused: list[RefusedChunks], event: tuple[str, str, str]
+) -> None:
+    new = answer(retried, *refused)
+    assert events_of(pdf_job(), PdfJobStatus(), new) == [event]
+    assert events_of(pdf_job(), new, new) == []
+    assert len(events_of(pdf_job(), answer(retried, request="before"), new)) == 1
+
+
+def test_a_job_that_degrades_for_another_reason_tells_it() -> None:
+    old = status(JobCondition.DEGRADED, "True", ChunkCode.AUTH_ERROR)
+    assert [kind for kind, _, _ in events_of(pdf_job(), old, status(JobCondition.DEGRADED, "True", Reason.NO_POD))] == [
+        "Warning"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import yaml
 
 from pdfjob_api.contract import Task
 from pdfjob_api.errors import ExitCode
-from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfchunk import ChunkRetry, PdfChunk
 from pdfjob_api.pdfjob import Limits, PdfJob
 from pdfjob_api.processing import CustomProcessor, Processor
 from pdfjob_api.runner import Runner
 from pdfjob_operator.jobspec import Urls, build_job
 from pdfjob_operator.settings import RunnerSettings
-from tests.support.builders import pdf_chunk, pdf_job
+from tests.support.builders import at, pdf_chunk, pdf_job
 
 GOLDEN = Path(__file__).parent / "golden" / "job.yaml"
 BASE = "https://s3.example/pdfjob/jobs/books/novel"
@@ -138,6 +139,45 @@ def test_labels_of_the_user_are_added_and_cannot_replace_ours() -> None:
     labels = build(pdf_job(runner=runner))["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "books"
     assert labels["pdfjob.dev/chunk"] == "2"
+
+
+def test_kueue_finds_its_labels_on_the_job_and_not_on_the_pod() -> None:
+    job = pdf_job()
+    queues = {"kueue.x-k8s.io/queue-name": "books", "kueue.x-k8s.io/priority-class": "low"}
+    meta = job.metadata.model_copy(update={"labels": {**queues, "team": "a", "pdfjob.dev/chunk": "9"}})
+    built = build(job.model_copy(update={"metadata": meta}))
+    labels = built["metadata"]["labels"]
+    assert labels == {**build()["metadata"]["labels"], **queues}
+    assert built["spec"]["template"]["metadata"]["labels"] == build()["spec"]["template"]["metadata"]["labels"]
+    assert "suspend" not in built["spec"], "Kueue suspends it itself"
+
+
+def built_for(**status: Any) -> dict[str, Any]:
+    job = build_job(pdf_job(), pdf_chunk(2, **status), 3, URLS, DEFAULTS)
+    assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, Any] = job["metadata"]["labels"]
+    return labels
+
+
+@pytest.mark.parametrize("request_id", ["a", "2026-11-22.again_1", "x" * 63])
+def test_the_jobs_of_a_retry_are_marked_with_its_id(request_id: str) -> None:
+    assert built_for(last_job_retry_id=request_id)["pdfjob.dev/retry"] == request_id
+    own = ChunkRetry(id=request_id, accepted=True, time=at(0))
+    assert built_for(last_retry=own)["pdfjob.dev/retry"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", "-a", "a-", "a b", "été", "x" * 64, "a/b", "a\n"])
+def test_an_id_that_is_no_label_value_is_marked_by_its_hash(request_id: str) -> None:
+    value = built_for(last_job_retry_id=request_id)["pdfjob.dev/retry"]
+    assert re.fullmatch("[0-9a-f]{16}", value)
+    assert value != built_for(last_job_retry_id=f"{request_id}!")["pdfjob.dev/retry"]
+
+
+def test_a_start_that_nobody_asked_for_is_not_marked() -> None:
+    refused = ChunkRetry(id="mine", accepted=False, time=at(0))
+    assert "pdfjob.dev/retry" not in built_for()
+    assert "pdfjob.dev/retry" not in built_for(last_retry=refused)
+    assert built_for(last_retry=refused, last_job_retry_id="the-jobs")["pdfjob.dev/retry"] == "the-jobs"
 
 
 def test_the_environment_of_the_user_cannot_replace_ours() -> None:
