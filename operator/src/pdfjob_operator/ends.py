@@ -80,7 +80,8 @@ async def read_adopted(
             except ObjectNotFound:
                 continue
             except (ObjectTooLarge, ValueError) as error:
-                log.warning("a damaged result of an earlier life is not adopted", key=key, error=str(error)[:500])
+                context = {"job": f"{keys.namespace}/{keys.name}", "chunk": chunk.spec.index, "key": key}
+                log.warning("a damaged result of an earlier life is not adopted", **context, error=str(error)[:500])
     return None
 
 

@@ -67,3 +67,42 @@ def test_the_inputs_hash_depends_on_every_result_and_their_order() -> None:
         inputs_hash([]),
     }
     assert len(hashes) == 5
+
+
+def test_a_later_life_names_every_earlier_one_once_the_newest_first_and_at_most_ten() -> None:
+    job = pdf_job()
+    plan = plan_of(job, 7)
+    document = plan.source.model_copy(update={"pages": None, "file_name": "renamed.pdf"})
+    lives = [f"run{number:05d}" for number in range(12)]
+    for run in lives:
+        later = plan.adopted_by(run, job.spec, document)
+        assert later is not None
+        assert (later.run, later.source.pages, later.source.file_name) == (run, 7, "renamed.pdf")
+        assert later.adopted[0] == plan.run
+        plan = later
+    assert plan.adopted == lives[10:0:-1]
+    back = plan.adopted_by(lives[10], job.spec, document)
+    assert back is not None
+    assert back.adopted == [lives[11], *lives[10:1:-1]]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"chunking": Chunking(pages_per_chunk=3, threshold_pages=0)},
+        {"chunking": Chunking(pages_per_chunk=2, threshold_pages=1)},
+        {"chunking": Chunking(pages_per_chunk=2, threshold_pages=0, overlap_pages=2)},
+        {"processor": Processor(local=LocalProcessor(language="en"))},
+        {"source": Source(s3=SOURCE, repair=Repair.REPAIR)},
+    ],
+)
+def test_a_life_with_other_settings_starts_clean(spec: dict[str, Any]) -> None:
+    plan = plan_of(pdf_job(), 7)
+    assert plan.adopted_by("later", pdf_job().spec, plan.source) is not None
+    assert plan.adopted_by("later", pdf_job(**spec).spec, plan.source) is None
+
+
+def test_a_life_of_another_document_starts_clean() -> None:
+    plan = plan_of(pdf_job(), 7)
+    other = plan.source.model_copy(update={"sha256": "b" * 64})
+    assert plan.adopted_by("later", pdf_job().spec, other) is None

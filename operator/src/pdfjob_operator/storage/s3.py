@@ -61,8 +61,8 @@ _PART: Final = 16 * 1024**2
 _MULTIPART: Final = TransferConfig(multipart_threshold=4 * _PART, multipart_chunksize=_PART, use_threads=False)
 _DELETE_BATCH: Final = 1000
 """Keys of one DeleteObjects request; the S3 API takes no more."""
-_WRITES: Final = frozenset({"put", "upload"})
-"""Operations that leave an object behind."""
+_WRITES: Final = frozenset({"put", "upload", "delete"})
+"""Operations that change what is stored."""
 _READS: Final = frozenset({"GET", "HEAD"})
 _FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionError, TimeoutError)
 """What boto3 and the layers below it raise."""
