@@ -222,7 +222,7 @@ def test_stop_may_still_become_cancel_and_kills_what_drains() -> None:
     job = pdf_job(PLANNED, shutdown=Shutdown.CANCEL)
     draining = raw_pod(running(), chunk=1, phase="Running", deleted=28)
     decision = decided(job, [succeeded(0), running_chunk(ending=ending)], split_facts(job, 4, 2), draining)
-    assert decision.actions == (DeletePod("novel-c00001-a1-x", "pod-1-1", 0),)
+    assert decision.actions == (DeletePod("novel-c00001-a1-x", "pod-1-1", 1),)
 
 
 def test_a_paused_job_that_is_stopped_does_not_say_that_it_goes_on() -> None:
