@@ -17,6 +17,7 @@ from tests.support.cluster import fresh_namespace, kubectl
 from tests.support.corpora import manual
 from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_for_operator, wait_until
 from tests.support.puppets import RESOURCES, Puppets, puppets
+from tests.support.shell_runners import MANY_RECORDS
 from tests.support.watching import watch
 
 PAGES: Final = 12
@@ -25,14 +26,6 @@ SECONDS_PER_PAGE: Final = 1.0
 PAUSED: Final = "Batch processing paused by user"
 STOPPED: Final = "Batch processing stopped by user. Batch stopped, checkpoint retained"
 FINE: Final = 'store "page $first"'
-MANY_RECORDS: Final = r"""
-{ printf '{"version":1,"startPage":%s,"endPage":%s,"records":[' "$first" "$last"
-  seq 1 150000 | sed "s/.*/{\"page\":$first,\"endPage\":$first,\"text\":\"Sentence & of page $first.\"},/"
-  printf '{"page":%s,"endPage":%s,"text":"The last one."}]}' "$first" "$first"
-} > /tmp/result
-curl -fsS -X PUT -H 'If-None-Match: *' --data-binary @/tmp/result "$PDFJOB_RESULT_URL"
-"""
-"""Stores a result that takes the merge a while."""
 
 
 @pytest.fixture(scope="module")

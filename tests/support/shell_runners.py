@@ -23,6 +23,14 @@ store() {
 }
 """
 """Defines ``store TEXT``, which stores a result of one sentence."""
+MANY_RECORDS: Final = r"""
+{ printf '{"version":1,"startPage":%s,"endPage":%s,"records":[' "$first" "$last"
+  seq 1 150000 | sed "s/.*/{\"page\":$first,\"endPage\":$first,\"text\":\"Sentence & of page $first.\"},/"
+  printf '{"page":%s,"endPage":%s,"text":"The last one."}]}' "$first" "$first"
+} > /tmp/result
+curl -fsS -X PUT -H 'If-None-Match: *' --data-binary @/tmp/result "$PDFJOB_RESULT_URL"
+"""
+"""Stores a result of 150,001 sentences, which takes the merge a while."""
 SLEEP: Final = """
 trap 'exit 75' TERM
 rest() { sleep "$1" & wait $!; }

@@ -174,7 +174,9 @@ def _why_end(chunk: PdfChunk, start: Start, obs: Observation, now: datetime, int
     beat = obs.facts.progress.get((chunk.metadata.uid, start.number))
     if beat is None:
         return None
-    silent = (now - max(beat.since, running.running_since or now)).total_seconds()
+    # Up to the last look at it, not up to now: it may have beaten since, and a limit may be shorter than the pauses
+    # between two looks.
+    silent = ((beat.read or now) - max(beat.since, running.running_since or now)).total_seconds()
     return Ending(start=start.number, reason=EndReason.STUCK) if silent >= limits.stuck_timeout_seconds else None
 
 

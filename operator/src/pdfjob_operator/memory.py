@@ -42,15 +42,15 @@ class JobMemory:
         """Remember a heartbeat; its age counts from when this very content was first read."""
         key = (chunk_uid, start)
         known = self.facts.progress.get(key)
-        if known is None or known.progress != progress:
-            self.learn(progress={**self.facts.progress, key: Heartbeat(progress, now)})
+        since = now if known is None or known.progress != progress else known.since
+        self.learn(progress={**self.facts.progress, key: Heartbeat(progress, since, now)})
 
     def forgive_silence(self, chunk_uid: str, start: int, now: datetime) -> None:
         """Count the age of a heartbeat anew: the storage did not answer, so its silence says nothing."""
         key = (chunk_uid, start)
         known = self.facts.progress.get(key)
         if known is not None:
-            self.learn(progress={**self.facts.progress, key: Heartbeat(known.progress, now)})
+            self.learn(progress={**self.facts.progress, key: Heartbeat(known.progress, now, now)})
 
     def learn_adopted(self, chunk_uid: str, result: ChunkResultStatus | None) -> None:
         """Remember what an earlier life of the PdfJob left for a chunk."""

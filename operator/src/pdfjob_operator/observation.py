@@ -79,6 +79,8 @@ class Heartbeat:
     """None when there is none yet."""
     since: datetime
     """When the operator first read this very content, by its own clock."""
+    read: datetime | None = None
+    """When it last read it, and found the same; None = just now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,9 +224,22 @@ def test_storage_that_does_not_answer_makes_nobody_stuck() -> None:
     memory = JobMemory()
     memory.learn_progress("chunk-0", 1, Progress(done=1, total=2, time=at(0)), NOW)
     memory.forgive_silence("chunk-0", 1, NOW + timedelta(seconds=550))
-    facts = {"progress": memory.facts.progress}
-    assert of_type(chunk_decided(under_way(), JOB, RUNS, facts=facts, seconds=1149), DeleteJob) == []
-    assert of_type(chunk_decided(under_way(), JOB, RUNS, facts=facts, seconds=1150), DeleteJob) == [DELETE]
+    for seconds, ended in ((1149, []), (1150, [DELETE])):
+        memory.learn_progress("chunk-0", 1, Progress(done=1, total=2, time=at(0)), NOW + timedelta(seconds=seconds))
+        facts = {"progress": memory.facts.progress}
+        assert of_type(chunk_decided(under_way(), JOB, RUNS, facts=facts, seconds=seconds), DeleteJob) == ended
+
+
+def test_a_limit_shorter_than_the_pauses_between_two_looks_ends_nobody_who_lives() -> None:
+    memory, job = JobMemory(), pdf_job(limits=Limits(stuck_timeout_seconds=10))
+    for seconds in range(20, 200, 20):
+        memory.learn_progress(
+            "chunk-0", 1, Progress(done=1, total=2, time=at(seconds)), NOW + timedelta(seconds=seconds)
+        )
+        later = chunk_decided(
+            under_way(), JOB, RUNS, facts={"progress": memory.facts.progress}, seconds=seconds + 20, job=job
+        )
+        assert of_type(later, DeleteJob) == []
 
 
 def test_only_new_content_of_a_heartbeat_is_a_sign_of_life() -> None:
