@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.cluster import REPOSITORY, fresh_namespace
-from tests.support.product import PENDING_TIMEOUT_SECONDS, Job, Storage, images, submit, throttled
+from tests.support.product import Job, Storage, images, submit, throttled
 from tests.support.shell_runners import python_processor, shell_processor
 
 PAGES: Final = 4
@@ -37,7 +37,6 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "exit-64": Cause("PROCESSING_ERROR", "page 0?", 'say PROCESSING_ERROR "page 0?"; exit 64', {}),
     "exit-65": Cause("INVALID_PDF", "source.repair: Repair", "exit 65", {}),
     "exit-66": Cause("NO_TEXT", "OCR", "exit 66", {}),
-    "exit-73": Cause("AUTH_ERROR", "check the Secret", "exit 73", {}),
     "exit-74": Cause("STORAGE_ERROR", "no room", 'say STORAGE_ERROR "no room"; exit 74'),
     "hard-timeout": Cause(
         "TIMEOUT",
@@ -81,12 +80,9 @@ def jobs(place: str, source: dict[str, Any], two_chunks: dict[str, Any]) -> dict
     limited = 'if [ "$start" = 1 ]; then exit 72; fi; store "at last"'
     policy = {"maxRetries": 2, "backoff": {"initialSeconds": 2, "factor": 2, "maxSeconds": 60}}
     slow: dict[str, dict[str, Any]] = {
-        "image": {
-            "runner": {"image": "localhost/pdfjob-nowhere:1"},
-            "limits": {"pendingTimeoutSeconds": PENDING_TIMEOUT_SECONDS},
-        },
         "retries": {"processor": shell_processor(fails), "retryPolicy": policy, "chunking": two_chunks},
         "limited": {"processor": shell_processor(limited), "retryPolicy": {**policy, "maxRetries": 0}},
+        "key": {"processor": shell_processor(limited.replace("72", "73")), "retryPolicy": {**policy, "maxRetries": 0}},
     }
     causes = {name: {"processor": shell_processor(cause.script), **cause.spec} for name, cause in CAUSES.items()}
     return {name: submit(place, name, source, **spec) for name, spec in {**slow, **causes}.items()}
@@ -179,6 +175,17 @@ def test_a_rate_limit_is_waited_out_longer_and_not_counted(jobs: dict[str, Job],
     assert waits(chunk["status"])[0] >= 6, "four times the 2 s of the backoff, less jitter"
 
 
+def test_a_key_refused_to_one_chunk_is_tried_again_and_not_counted(jobs: dict[str, Job], product: None) -> None:
+    job = jobs["key"]
+    status = job.succeed()
+    (chunk,) = job.chunks()
+    assert (chunk["status"]["attempts"], chunk["status"]["starts"], status["retries"]) == (1, 2, 0)
+    refused = chunk["status"]["history"][0]
+    assert (refused["code"], refused["counted"], refused["outcome"]) == ("AUTH_ERROR", False, "Failed")
+    assert job.condition("Degraded") == {}, "one is no common cause"
+    assert "AUTH_ERROR" in job.events()
+
+
 def test_expired_urls_are_replaced_by_fresh_ones_and_not_counted(
     place: str, product: None, source: dict[str, Any]
 ) -> None:
@@ -232,17 +239,6 @@ def test_a_soft_timeout_that_saved_pages_goes_on_from_there_and_is_not_counted(
     assert (chunk["status"]["attempts"], status["retries"]) == (1, 0)
     assert "SoftTimeout" in slow.events()
     assert slow.result(storage) == swift.result(storage)
-
-
-def test_an_image_that_cannot_be_pulled_ends_the_chunk_after_the_pending_time(
-    jobs: dict[str, Job], product: None
-) -> None:
-    job = jobs["image"]
-    status = job.wait()
-    assert_failed(job, status, "IMAGE_ERROR", "localhost/pdfjob-nowhere:1")
-    assert "imagePullSecrets" in job.chunks()[0]["status"]["lastError"]["message"]
-    assert status["processingSeconds"] >= PENDING_TIMEOUT_SECONDS
-    assert job.chunks()[0]["status"]["starts"] == 1
 
 
 def test_a_runner_that_the_api_server_refuses_fails_the_job_with_the_api_servers_words(

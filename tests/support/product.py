@@ -23,7 +23,6 @@ from tests.support.web_server import ADDRESS
 
 SYSTEM: Final = "pdfjob-system"
 OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
-PENDING_TIMEOUT_SECONDS: Final = 15
 ARCHIVE: Final = "pdfjob-tests-archive"
 """A bucket that every namespace may read, which exists only while a test has made it."""
 MAX_CONCURRENT_CHUNKS: Final = 6
