@@ -136,7 +136,7 @@ def reference(installation: Installation, tmp_path_factory: pytest.TempPathFacto
 def undisturbed(installation: Installation, folder: Path) -> dict[str, bytes]:
     with open_lab(installation, folder / "undisturbed") as lab:
         job = lab.submit()
-        lab.wait(job.finished, "the undisturbed job has ended", 150)
+        lab.wait(job.finished, "the undisturbed job has ended")
         status = job.status
         assert status["phase"] == "Succeeded", lab.describe()
         lived_through(lab)

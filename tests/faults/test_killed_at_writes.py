@@ -69,7 +69,7 @@ def cancelled(lab: Lab, reference: Reference) -> None:
 def expires(lab: Lab, reference: Reference) -> None:
     """A job goes by itself when its time is over."""
     job = lab.submit(ttlSecondsAfterFinished={"succeeded": 3})
-    lab.wait(job.finished, "it has ended", 150)
+    lab.wait(job.finished, "it has ended")
     ended_well(lab, job, reference)
     nothing_paid_twice(lab, job)
     nothing_left(lab, job)
@@ -79,11 +79,11 @@ def expires(lab: Lab, reference: Reference) -> None:
 def second_life(lab: Lab, reference: Reference) -> None:
     """A job is deleted with Retain and created again: what is finished is taken over."""
     first = lab.submit(deletionPolicy="Retain")
-    lab.wait(first.finished, "the first life has ended", 150)
+    lab.wait(first.finished, "the first life has ended")
     first.delete()
     lab.wait(first.is_gone, "the first life is gone")
     second = lab.submit(deletionPolicy="Delete")
-    lab.wait(second.finished, "the second life has ended", 150)
+    lab.wait(second.finished, "the second life has ended")
     ended_well(lab, second, reference)
     assert not lab.pods.of(second.uid), "a finished chunk was paid again"
     second.delete()
@@ -94,7 +94,7 @@ def second_life(lab: Lab, reference: Reference) -> None:
 def other_document(lab: Lab, reference: Reference) -> None:
     """The same name again for another document, after Retain: what is there is removed first."""
     first = lab.submit(pages=pdfs.text_pdf(PAGES, lines=5), deletionPolicy="Retain")
-    lab.wait(first.finished, "the first life has ended", 150)
+    lab.wait(first.finished, "the first life has ended")
     first.delete()
     lab.wait(first.is_gone, "the first life is gone")
     verdict(lab, lab.submit(), reference)
@@ -103,12 +103,12 @@ def other_document(lab: Lab, reference: Reference) -> None:
 def damaged_life(lab: Lab, reference: Reference) -> None:
     """A retained life lacks a chunk PDF when the name is used again: its manifest goes first."""
     first = lab.submit(deletionPolicy="Retain")
-    lab.wait(first.finished, "the first life has ended", 150)
+    lab.wait(first.finished, "the first life has ended")
     first.delete()
     lab.wait(first.is_gone, "the first life is gone")
     lab.storage.client.delete_object(Bucket=lab.bucket, Key=f"{first.keys}chunks/c00001.pdf")
     second = lab.submit()
-    lab.wait(second.finished, "the second life has ended", 150)
+    lab.wait(second.finished, "the second life has ended")
     ended_well(lab, second, reference)
     second.delete()
     nothing_left(lab, second)

@@ -81,7 +81,7 @@ def test_deleted_and_created_again_at_once(stage: str, lab: Lab, reference: Refe
         lab.wait(lambda: (first.get() or {"metadata": {}})["metadata"].get("deletionTimestamp"), "it is being deleted")
     second = create_at_once(lab, f"pdfjob/inbox/{lab.api.namespace}/book.pdf", first)
     assert second.uid != first.uid
-    lab.wait(second.finished, "the second life has ended", 150)
+    lab.wait(second.finished, "the second life has ended")
     ended_well(lab, second, reference)
     assert len(lab.pods.of(second.uid)) == 3, "each chunk of the second life had one pod"
     assert lab.pods.overlaps == []
@@ -100,7 +100,7 @@ def test_name_used_at_once_for_another_document(stage: str, lab: Lab, reference:
     key = f"pdfjob/inbox/{lab.api.namespace}/right.pdf"
     lab.storage.put(key, pdfs.text_pdf(PAGES))
     second = create_at_once(lab, key, first)
-    lab.wait(second.finished, "the second life has ended", 150)
+    lab.wait(second.finished, "the second life has ended")
     ended_well(lab, second, reference)
     second.delete()
     nothing_left(lab, second)
@@ -134,7 +134,7 @@ def test_finalizer_torn_off(lab: Lab, reference: Reference) -> None:
         lab.storage.put(key, pdfs.text_pdf(PAGES))
         second = create_at_once(lab, key, first)
         lab.operator.let_up()
-    lab.wait(second.finished, "the second life has ended", 150)
+    lab.wait(second.finished, "the second life has ended")
     ended_well(lab, second, reference)
     second.delete()
     nothing_left(lab, second)

@@ -141,7 +141,7 @@ class Lab:
         raw = self.api.create("pdfjobs", body)
         return FaultJob(self.api, name, raw["metadata"]["uid"], f"pdfjob/jobs/{self.api.namespace}/{name}/")
 
-    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 90) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, timeout: float = 180) -> Any:
         """Wait for something, and say in failure what the operator last said."""
         deadline = time.monotonic() + timeout
         while not (found := condition()):

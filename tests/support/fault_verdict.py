@@ -25,7 +25,7 @@ def verdict(
     *,
     starts: Mapping[int, int] | None = None,
     finished: Mapping[int, int] | None = None,
-    timeout: float = 150,
+    timeout: float = 240,
 ) -> None:
     """Wait for a good end and look at everything; then delete the job, and look at what is left.
 
@@ -93,7 +93,7 @@ def ended_badly(lab: Lab, job: FaultJob, *, job_code: str, chunk_code: str | Non
         assert (own["phase"], own["lastError"]["code"]) == ("Failed", chunk_code), own
 
 
-def nothing_left(lab: Lab, job: FaultJob, timeout: float = 90, *, successor: bool = False) -> None:
+def nothing_left(lab: Lab, job: FaultJob, timeout: float = 180, *, successor: bool = False) -> None:
     """The resource goes, and with it all it had, but for the merged result and its history.
 
     Parameters
