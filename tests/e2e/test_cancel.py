@@ -121,7 +121,7 @@ def test_running_chunks_are_killed_and_saved_pages_stay_saved(
         "running",
         source,
         chunking={"pagesPerChunk": 4, "thresholdPages": 0},
-        runner={**throttled(2), "resources": {**RESOURCES, "requests": {"cpu": "100m"}}},
+        runner={**throttled(5), "resources": {**RESOURCES, "requests": {"cpu": "100m"}}},
     )
     folder = f"pdfjob/jobs/{place}/running/"
     wait_until(lambda: len(storage.keys(f"{folder}checkpoints/")) == 3, "all three have saved pages")
