@@ -48,6 +48,8 @@ _PARALLELISM: Final = 4
 _POLL_SECONDS: Final = 0.5
 _STANDSTILL_SECONDS: Final = 240
 """Without the end of any PdfJob for so long the soak gives up and says so."""
+_DEAD_SECONDS: Final = 0.2
+"""A look this long after a kill sees the next process: start times of processes are too coarse to tell."""
 _SMALL: Final = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
 
 
@@ -267,7 +269,7 @@ def _run(soak: Soak, watcher: Watcher, findings: Findings) -> None:
 def _wait_for_operator(watcher: Watcher) -> None:
     """Wait until a process that has not been killed leads."""
     killed = watcher.kills[-1] if watcher.kills else 0.0
-    wait_until(lambda: any(look.born >= killed for look in watcher.looks[-3:]), "the operator leads", 60)
+    wait_until(lambda: any(look.moment > killed + _DEAD_SECONDS for look in watcher.looks), "the operator leads", 120)
 
 
 def _left_behind(soak: Soak, storage: Storage) -> list[str]:
@@ -372,7 +374,7 @@ def _ends(soak: Soak) -> dict[str, int]:
 def _seconds_down(watcher: Watcher) -> Iterator[float]:
     """Yield how long it took after each kill until a process led again."""
     for killed in watcher.kills:
-        after = [look.moment - killed for look in watcher.looks if look.born > killed]
+        after = [look.moment - killed for look in watcher.looks if look.moment > killed + _DEAD_SECONDS]
         if after:
             yield min(after)
 
