@@ -72,6 +72,11 @@ def test_the_hold_needs_as_many_as_may_be_in_flight_at_once(parallelism: int, ch
     assert throttled(job, *spread(failures)).held is AUTH
 
 
+def test_a_row_of_another_cause_after_common_ones_holds_nothing() -> None:
+    later = [[ended(ChunkCode.TIMEOUT, second)] for second in range(10, 14)]
+    assert throttled(pdf_job(parallelism=3), *same_cause(3), *later).held is None
+
+
 def test_another_cause_between_breaks_the_row() -> None:
     histories = [[ended(AUTH, 0)], [ended(ChunkCode.API_ERROR, 1)], [ended(AUTH, 2)], [ended(AUTH, 3)]]
     assert throttled(pdf_job(parallelism=3), *histories).held is None
