@@ -195,13 +195,13 @@ def _has_ended(raw: Raw) -> bool:
 
 @dataclass
 class Findings:
-    """What was measured besides the jobs' ends."""
+    """What was found besides the jobs' ends: differences, None where the soak did not come so far."""
 
     pods: int = 0
-    played: list[str] = field(default_factory=list)
-    gauges: list[str] = field(default_factory=list)
-    counters: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    played: list[str] | None = None
+    gauges: list[str] | None = None
+    counters: list[str] | None = None
+    left: list[str] | None = None
     broken_off: str = ""
 
 
@@ -301,28 +301,15 @@ def _report(soak: Soak, watcher: Watcher, findings: Findings) -> bool:
     flat = flatness(watcher.looks, life_seconds=size.kill_seconds, live=size.window, kept=size.kept)
     back = sorted(_seconds_down(watcher))
     ended = soak.finished - soak.wrong
-    calm = f"in the last life, {size.calm} PdfJobs"
     figures = [
         Figure("PdfJobs that ended as predicted", ended, "", goal=f"all {size.jobs}", holds=ended == size.jobs),
         Figure("pods played", findings.pods, ""),
-        Figure(
-            "pods played twice, side by side or unforeseen",
-            len(findings.played),
-            "",
-            goal="0",
-            holds=not findings.played,
-        ),
+        _none_of("pods played twice, side by side or unforeseen", findings.played),
         Figure("kills of the operator", len(watcher.kills), "", goal="at least 1", holds=bool(watcher.kills)),
         Figure("from a kill until it leads again, longest", back[-1] if back else 0, "s"),
-        Figure("differences of gauges and resources", len(findings.gauges), "", goal="0", holds=not findings.gauges),
-        Figure(
-            f"differences of counters and resources {calm}",
-            len(findings.counters),
-            "",
-            goal="0",
-            holds=not findings.counters,
-        ),
-        Figure("left behind after deletion", len(findings.left), "", goal="0", holds=not findings.left),
+        _none_of("gauges that differ from the resources", findings.gauges),
+        _none_of(f"counters that differ from the resources, last life, {size.calm} PdfJobs", findings.counters),
+        _none_of("left behind after deletion", findings.left),
         Figure("wall", wall, "s"),
     ]
     if flat is not None:
@@ -335,7 +322,8 @@ def _report(soak: Soak, watcher: Watcher, findings: Findings) -> bool:
         figures.append(Figure("lives whose memory could be measured", 0, "", goal="enough to compare", holds=False))
     if findings.broken_off:
         figures.append(Figure("broken off", 1, "", goal="0", holds=False))
-    told = [*soak.differences, *findings.played, *findings.gauges, *findings.counters, *findings.left][:40]
+    parts = (soak.differences, findings.played, findings.gauges, findings.counters, findings.left)
+    told = [line for part in parts for line in part or ()][:40]
     details = {
         "size": {
             "asked": f"{ASKED} PdfJobs of {CHUNKS} chunks, the operator killed every 60 s",
@@ -358,6 +346,11 @@ def _report(soak: Soak, watcher: Watcher, findings: Findings) -> bool:
     for line in told:
         print(f"  {line}", file=sys.stderr)
     return report("soak", figures, details)
+
+
+def _none_of(name: str, found: list[str] | None) -> Figure:
+    """Tell how much was found of what must not be; what was not looked for does not hold."""
+    return Figure(name, len(found or ()), "" if found is not None else "not looked", goal="0", holds=found == [])
 
 
 def _ends(soak: Soak) -> dict[str, int]:
