@@ -6,6 +6,7 @@ UV := $(CACHE)/uv/bin/uv
 UV_VERSION := 0.13.9
 VENV := .venv
 PY := $(VENV)/bin/python
+FAULTS_AT_ONCE ?= 5
 MEMBERS := api operator chunk_runner kubectl_pdfjob devcluster
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE = copy
@@ -53,6 +54,14 @@ integration: cluster
 e2e: cluster
 	@echo '==> e2e tests'; start=$$SECONDS; $(PY) -m pytest tests/e2e -q && echo "    done in $$((SECONDS - start)) s: e2e tests"
 
+faults: cluster ## strike the operator and all it stands on in every way we know, under 20 minutes
+	@echo '==> fault suite'; start=$$SECONDS; $(PY) -m pytest tests/faults -q -n $(FAULTS_AT_ONCE) --dist worksteal --faults-table \
+	&& echo "    done in $$((SECONDS - start)) s: fault suite"
+
+faults-worst: cluster ## the worst third of the faults
+	@echo '==> worst faults'; start=$$SECONDS; $(PY) -m pytest tests/faults -q -n $(FAULTS_AT_ONCE) --dist worksteal -m worst \
+	&& echo "    done in $$((SECONDS - start)) s: worst faults"
+
 lint: venv ## check style and types (that generated files are current is a unit test)
 	@echo '==> ruff, mypy'; start=$$SECONDS; $(VENV)/bin/ruff check --output-format=concise . && \
 	$(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && echo "    done in $$((SECONDS - start)) s: ruff, mypy"
@@ -90,4 +99,4 @@ bench: venv ## run the benchmarks (NAME=overhead for one)
 soak: cluster ## 200 PdfJobs with failing chunks, the operator killed every minute, 25 min (JOBS=6 for a small one)
 	@$(PY) -m bench.soak
 
-.PHONY: help lock venv demo test unit integration e2e lint generate cluster images install uninstall kubeconfig env down bench soak
+.PHONY: help lock venv demo test unit integration e2e faults faults-worst lint generate cluster images install uninstall kubeconfig env down bench soak

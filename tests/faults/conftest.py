@@ -111,6 +111,19 @@ def row(request: pytest.FixtureRequest, record_property: Callable[[str, object],
         record_property(STAGE, mark.args[1])
 
 
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a test that is ``alone`` run when no other one does; those that come later wait for it."""
+    alone = request.node.get_closest_marker("alone") is not None
+    folder = Paths.from_environment().cache
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "faults.door").open("w") as door, (folder / "faults.room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+
+
 @pytest.fixture
 def lab(installation: Installation, tmp_path: Path) -> Iterator[Lab]:
     """A namespace with an operator of its own."""
