@@ -110,8 +110,13 @@ class Soak:
         """Return how many PdfJobs are live, and how many finished ones are kept."""
         return len(self.live), len(self.kept)
 
-    def run(self, until: int) -> None:
+    def run(self, until: int, minutes: float = float("inf")) -> None:
         """Submit up to job number ``until``, keeping the window full, and wait for the ends of all.
+
+        Parameters
+        ----------
+        minutes
+            After so much of the whole soak's time nothing more is submitted.
 
         Raises
         ------
@@ -120,7 +125,7 @@ class Soak:
         """
         moved = time.monotonic()
         while True:
-            in_time = time.monotonic() - self.began < self.size.minutes * 60
+            in_time = time.monotonic() - self.began < minutes * 60
             while in_time and len(self.live) < self.size.window and len(self.expected) < until:
                 self._submit(len(self.expected))
             if not self.live:
@@ -247,12 +252,12 @@ def main() -> None:
 def _run(soak: Soak, watcher: Watcher, findings: Findings) -> None:
     """Run the disturbed jobs, then the calm ones, and compare the metrics."""
     _wait_for_operator(watcher)
-    soak.run(soak.size.jobs - soak.size.calm)
+    soak.run(soak.size.jobs - soak.size.calm, soak.size.minutes)
     watcher.killing = False
     watcher.kill()
     _wait_for_operator(watcher)
     disturbed = len(soak.expected)
-    soak.run(min(disturbed + soak.size.calm, soak.size.jobs))
+    soak.run(disturbed + soak.size.calm)
     calm = set(list(soak.expected)[disturbed:])
 
     def gauges() -> list[str]:
