@@ -85,7 +85,9 @@ def test_another_cause_between_breaks_the_row() -> None:
 def test_a_success_breaks_the_hold() -> None:
     job = pdf_job(parallelism=3)
     assert throttled(job, *same_cause(3), [done(3)]).held is None
-    assert throttled(job, *same_cause(3), [done(2)]).held is None, "in the same second it counts as the later"
+    at_once = [[ended(AUTH, 2)] for _ in range(3)]
+    assert throttled(job, *at_once).held is AUTH
+    assert throttled(job, *at_once, [done(2)]).held is None, "in the same second it counts as the later"
     assert throttled(job, *same_cause(3), [done(-1)]).held is AUTH, "what succeeded before the row says nothing"
 
 
@@ -95,6 +97,10 @@ def test_a_start_that_was_lost_or_ended_by_us_says_nothing(outcome: Outcome) -> 
     silent = record(2, outcome=outcome, counted=False, finished=9)
     assert throttled(job, *same_cause(3), [silent]).held is AUTH
     assert throttled(job, *same_cause(2), [silent]).held is None
+
+
+def test_an_end_without_a_time_says_nothing() -> None:
+    assert throttled(pdf_job(parallelism=3), *same_cause(2), [record(1, AUTH)]).held is None
 
 
 def probes(failures: int) -> float:
