@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -121,12 +122,12 @@ def test_a_chunk_without_a_node_says_so_and_goes_on_when_there_is_one(jobs: dict
     job = jobs["no-node"]
     told = wait_until(lambda: waiting(job), "the chunk says what it waits for")
     assert (told["status"], told["reason"]) == ("True", "Unschedulable")
-    assert told["message"].startswith("no node takes its pod: 0/1 nodes are available")
+    assert re.match(r"no node takes its pod: 0/\d+ nodes are available", told["message"])
     message = job.wait_for_condition("Degraded", "True", "Unschedulable")
-    assert message.startswith("no node takes the pods of chunks 0: 0/1 nodes are available")
+    assert re.match(r"no node takes the pods? of chunks? 0: 0/\d+ nodes are available", message)
     assert job.status["phase"] == "Running"
     shown = run_plugin("status", "no-node", "-n", job.namespace)
-    assert "0/1 nodes are available" in shown.stdout
+    assert "Unschedulable: no node takes" in shown.stdout
     kubectl("label", "node", "--all", f"{LABEL}=yes")
     try:
         job.succeed()
