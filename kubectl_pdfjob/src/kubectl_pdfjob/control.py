@@ -72,11 +72,13 @@ def retry(
             "is acted on as soon as the operator runs",
             hint=f"kubectl pdfjob status {name}{cluster.flags}",
         )
-    if answer.retried_count == 0 and (answer.refused or is_finished(job)):
+    # Without chunks named, the results are merged again even when no chunk is taken.
+    if answer.retried_count == 0 and (chunks or job.spec.shutdown or is_finished(job)):
+        if job.spec.shutdown:
+            raise VerbRefusedError(f'pdfjob "{name}": {answer.message}')
         for line in answer_lines(answer)[1:]:
             screen.note(line)
-        why = "no chunk starts again" if answer.refused and job.spec.shutdown is None else answer.message
-        raise VerbRefusedError(f'pdfjob "{name}": {why}')
+        raise VerbRefusedError(f'pdfjob "{name}": no chunk starts again')
     for line in answer_lines(answer):
         screen.write(line)
     if wait:
@@ -156,9 +158,10 @@ def shut_down(cluster: Cluster, name: str, kind: str, screen: Screen, *, wait: b
         cluster.change_job(name, verb, change)
         screen.write(f"{_resource(name)} {done} by {user}")
     if wait:
-        ended = _wait(cluster, name, done, is_finished, timeout)
-        screen.note(f"  {_message(ended, JobCondition.FINISHED) or ended.status.phase}")
-    screen.note(f"  done so far: kubectl pdfjob results {name} --partial{cluster.flags}")
+        job = _wait(cluster, name, done, is_finished, timeout)
+        screen.note(f"  {_message(job, JobCondition.FINISHED) or job.status.phase}")
+    if job.status.chunks and job.status.chunks.succeeded:
+        screen.note(f"  done so far: kubectl pdfjob results {name} --partial{cluster.flags}")
 
 
 def _refuse_ended(job: PdfJob, verb: str) -> None:

@@ -189,7 +189,8 @@ def _last_retry(job: PdfJob, now: datetime) -> str | None:
     if answer.chunks:
         numbers = ", ".join(str(number) for number in answer.chunks[:_LISTED])
         text += f"; chunks {numbers}" + (" ..." if len(answer.chunks) > _LISTED else "")
-    return text + "".join(f"; refused {refused.chunks}: {refused.reason}" for refused in answer.refused)
+    refused = [item for item in answer.refused if item.reason not in answer.message]
+    return text + "".join(f"; refused {item.chunks}: {item.reason}" for item in refused)
 
 
 def _clock(job: PdfJob, now: datetime) -> str | None:
@@ -242,7 +243,7 @@ def _times(job: PdfJob, now: datetime) -> str:
     status = job.status
     text = f"created {clock(job.metadata.creation_timestamp)}"
     created, started = parse_time(job.metadata.creation_timestamp), parse_time(status.start_time)
-    if started and status.last_retry:
+    if started and status.last_retry and status.last_retry.retried_count:
         text += f", last started {clock(status.start_time)}"
     elif created and started:
         text += f", started after {duration((started - created).total_seconds())}"

@@ -18,7 +18,7 @@ from pdfjob_api.rendering import Gap, Piece, new_format, pieces_of, rendered
 from .chunks import of_job
 from .cluster import Cluster
 from .errors import JobFailedError, StorageError
-from .formats import byte_size, counted
+from .formats import byte_size
 from .installation import StorageOptions
 from .progress import progress_text
 from .results import write_file
@@ -63,7 +63,7 @@ def fetch_partial(
         else:
             write_file(data, output)
             screen.note(f"{output}: {byte_size(output.stat().st_size)}")
-    screen.note(f"note: {counted(len(done), 'chunk')} that succeeded; {progress_text(job)}")
+    screen.note(f"note: {progress_text(job)}")
 
 
 def parts_of(job: PdfJob, chunks: Sequence[PdfChunk]) -> Iterator[PdfChunk | Gap]:

@@ -149,7 +149,8 @@ def failure(job: PdfJob, flags: str = "") -> tuple[str, str | None]:
     """
     name, error = job.metadata.name, job.status.last_error
     if job.status.phase in _ENDED_BY_USER:
-        return _ended_by_user(job), f"kubectl pdfjob results {name} --partial{flags}"
+        some = job.status.chunks is not None and job.status.chunks.succeeded > 0
+        return _ended_by_user(job), f"kubectl pdfjob results {name} --partial{flags}" if some else None
     summary = condition(job, JobCondition.SUCCEEDED)
     broken = next((item for kind in _STAGES if (item := condition(job, kind)) and item.status == "False"), None)
     reasons = [item.reason for item in (summary, broken) if item] or ["unknown reason"]

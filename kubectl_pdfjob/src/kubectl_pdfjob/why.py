@@ -12,7 +12,7 @@ from pdfjob_api.pdfjob import PdfJob
 
 from .formats import duration, parse_time
 from .views import condition, is_finished
-from .workers import Worker
+from .workers import Worker, WorkerState
 
 __all__ = ["Queue", "error_text"]
 
@@ -41,7 +41,9 @@ class Queue:
         """Return why a chunk is in its phase: its error, or what it waits for; empty when it runs or is done."""
         phase = chunk.status.phase
         if phase is ChunkPhase.PENDING:
-            return self._waits_for(chunk) + _saved(chunk)
+            return "; ".join(filter(None, (self._waits_for(chunk), _saved(chunk))))
+        if phase is ChunkPhase.CANCELLED:
+            return _saved(chunk)
         if phase is ChunkPhase.RUNNING:
             ending = chunk.status.ending
             return f"is being ended: {ending.reason}" if ending else ""
@@ -89,7 +91,7 @@ class Queue:
     def _room(self) -> str:
         counts = self.job.status.chunks
         running = counts.running if counts else 0
-        starting = sum(worker.chunk is not None for worker in self.workers)
+        starting = sum(worker.chunk is not None and worker.state is not WorkerState.ENDING for worker in self.workers)
         in_flight = max(running, starting)
         most = self.job.status.effective_parallelism or self.job.spec.parallelism
         if in_flight >= most:
@@ -100,7 +102,7 @@ class Queue:
 def _saved(chunk: PdfChunk) -> str:
     """Return how far an earlier start of a chunk came: the next one goes on from there."""
     items = chunk.status.history[-1].items if chunk.status.history else 0
-    return f"; {items} of {chunk.spec.page_count} pages are saved" if items else ""
+    return f"{items} of {chunk.spec.page_count} pages are saved" if items else ""
 
 
 def _waiting(chunk: PdfChunk) -> str:

@@ -99,6 +99,7 @@ def test_a_retry_that_is_refused_as_a_whole_ends_with_exit_code_one_and_the_reas
 
 def test_a_retry_of_a_stopped_job_is_refused_in_the_operators_words(namespace: str) -> None:
     operator = submitted(namespace)
+    kubectl("patch", "pdfjob", "novel", "-n", namespace, "--type=merge", "-p", '{"spec":{"shutdown":"Stop"}}')
     operator.status(phase="Stopped", conditions=[condition("Finished", "True", "Stopped")])
     process = started(namespace, "retry", "novel")
     stdout, stderr = answered(operator, process, message="Refused: the PdfJob was stopped and stays so")
@@ -157,6 +158,7 @@ def test_waiting_for_a_pause_ends_with_its_time(namespace: str) -> None:
 
 def test_stop_names_the_user_as_the_api_server_knows_them(namespace: str, tmp_path: Path) -> None:
     operator = submitted(namespace)
+    operator.running(4)
     rights = {"apiGroups": ["pdfjob.dev"], "resources": ["pdfjobs"], "verbs": ["get", "patch"]}
     config = user_kubeconfig(namespace, tmp_path / "kubeconfig", rights)
     kubectl("label", "namespace", namespace, "pdfjob-tests/plays-the-operator-")

@@ -164,7 +164,7 @@ def test_partial_results_come_in_page_order_with_what_is_missing_in_its_place(
         "Of chunk 2.\n\n"
         "[pages 151-200 missing: not done yet]\n"
     )
-    assert "2 chunks that succeeded; 2/4 chunks done (50.0%)" in done.stderr
+    assert "note: 2/4 chunks done (50.0%)" in done.stderr
     lines = [json.loads(line) for line in partial(namespace, installed).stdout.splitlines()]
     assert [line.get("n", line.get("missing")) for line in lines] == [0, [40, 40], [51, 100], 1, [151, 200]]
     target = tmp_path / "novel.csv"

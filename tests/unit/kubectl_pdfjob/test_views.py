@@ -180,11 +180,19 @@ def test_a_job_that_is_paused_or_held_says_so() -> None:
 
 def test_a_job_ended_by_its_user_is_no_failure() -> None:
     by = {"requestedAt": "2026-11-22T11:00:00Z", "requestedBy": "ada"}
-    job = make_job(phase="Cancelled", shutdown=by, conditions=[condition("Finished", "True", "Cancelled")])
+    finished = condition("Finished", "True", "Cancelled")
+    job = make_job(phase="Cancelled", shutdown=by, conditions=[finished], chunks={"total": 2, "succeeded": 1})
 
     assert failure(job, " -n lib") == (
         'pdfjob "novel" was cancelled by ada, 2026-11-22 11:00:00 UTC',
         "kubectl pdfjob results novel --partial -n lib",
+    )
+
+
+def test_nothing_to_read_is_no_hint() -> None:
+    assert failure(make_job(phase="Stopped", conditions=[condition("Finished", "True", "Stopped")])) == (
+        'pdfjob "novel" was stopped',
+        None,
     )
 
 

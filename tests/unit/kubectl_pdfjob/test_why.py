@@ -35,6 +35,7 @@ def test_a_pending_chunk_says_what_it_waits_for() -> None:
 def test_a_chunk_that_was_paused_says_how_far_it_came() -> None:
     ended = {"start": 1, "attempt": 0, "counted": False, "outcome": "Ended", "items": 12}
 
+    assert why(make_chunk(5, "Cancelled", history=[ended])) == "12 of 50 pages are saved"
     assert why(make_chunk(5, history=[ended]), suspend=True) == "the job is suspended; 12 of 50 pages are saved"
 
 
