@@ -163,8 +163,11 @@ WORST: Final = {
 }
 
 
+POINTS: Final = frozenset(write_points())
+
+
 def runs() -> Iterator[object]:
-    for point in write_points():
+    for point in sorted(POINTS):
         case = CASES.get(point, Case())
         for occurrence in case.occurrences:
             marks = [pytest.mark.fault(f"operator killed after: {point} ({occurrence})", case.stage)]
@@ -179,7 +182,7 @@ def test_every_writing_method_of_the_clients_is_known() -> None:
 
 
 def test_no_case_is_left_of_a_write_that_is_no_longer_made() -> None:
-    assert set(CASES) <= set(write_points())
+    assert set(CASES) <= POINTS
 
 
 @pytest.mark.parametrize(("point", "occurrence"), runs())

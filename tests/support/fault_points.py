@@ -31,10 +31,14 @@ _CLUSTER: Final = {
 _STORE: Final = {
     "put": (0, "put {}"),
     "upload": (1, "put {}"),
+    "delete": (0, "delete {}"),
     "delete_prefix": (0, "delete {}"),
     "create_bucket": None,
 }
 """Writing methods of `storage.s3.ObjectStore`: which argument is the key, and how it is seen on the wire."""
+
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class UnreadableWriteError(Exception):
@@ -46,26 +50,27 @@ class _Reader:
     """The functions of all modules, to follow arguments through them."""
 
     modules: dict[str, ast.Module]
-    functions: list[ast.FunctionDef | ast.AsyncFunctionDef] = field(default_factory=list)
+    functions: dict[str, list[_Function]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for module in self.modules.values():
-            self.functions += [
-                node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
+        for name, module in self.modules.items():
+            self.functions[name] = [node for node in ast.walk(module) if isinstance(node, _Function)]
+        self._calls = {
+            function: [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+            for functions in self.functions.values()
+            for function in functions
+        }
 
     def points(self) -> Iterator[tuple[str, str]]:
         """Yield each write point and where it is."""
-        for name, module in self.modules.items():
-            for function in self.functions:
-                if function not in set(ast.walk(module)):
-                    continue
-                for call in _calls(function):
+        for name, functions in self.functions.items():
+            for function in functions:
+                for call in self._calls[function]:
                     where = f"{name}:{call.lineno}"
                     for point in self._points_of(call, function, where):
                         yield point, where
 
-    def _points_of(self, call: ast.Call, function: ast.AST, where: str) -> Iterator[str]:
+    def _points_of(self, call: ast.Call, function: _Function, where: str) -> Iterator[str]:
         target = call.func
         if not isinstance(target, ast.Attribute):
             return
@@ -81,9 +86,8 @@ class _Reader:
             else:
                 yield from (place[1].format(key) for key in self._values(call.args[place[0]], function, where))
 
-    def _values(self, node: ast.expr, function: ast.AST, where: str) -> set[str]:
+    def _values(self, node: ast.expr, function: _Function, where: str) -> set[str]:
         """Return what an argument can be: a constant's name, a key's name, or whatever a variable was given."""
-        assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(node, ast.Call):
             return self._values(node.func, function, where)
         if isinstance(node, ast.Attribute):
@@ -104,8 +108,8 @@ class _Reader:
 
     def _from_callers(self, name: str, parameter: str, place: int, where: str) -> set[str]:
         found: set[str] = set()
-        for caller in self.functions:
-            for call in _calls(caller):
+        for caller, calls in self._calls.items():
+            for call in calls:
                 if _last_name(call.func) == name:
                     named = [word.value for word in call.keywords if word.arg == parameter]
                     found |= self._values(named[0] if named else call.args[place], caller, where)
@@ -167,7 +171,7 @@ def writing_methods(module: str, receiver: str, reads: frozenset[str], source: P
         First arguments that change nothing.
     """
     tree = ast.parse((source / module).read_text())
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, _Function)}
     writing = {
         name
         for name, function in functions.items()
@@ -187,7 +191,7 @@ def writing_methods(module: str, receiver: str, reads: frozenset[str], source: P
     return {name for name in writing if not name.startswith("_")}
 
 
-def _private(functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> set[str]:
+def _private(functions: dict[str, _Function]) -> set[str]:
     return {name for name in functions if name.startswith("_")}
 
 
