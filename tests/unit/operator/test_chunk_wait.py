@@ -57,6 +57,12 @@ def test_a_chunk_that_waits_says_why(raws: list[dict[str, Any]], reason: str, wo
     assert decision.in_flight
 
 
+def test_a_pod_whose_job_was_deleted_behind_our_back_is_told_alike() -> None:
+    decision = chunk_decided(pdf_chunk(0), raw_pod(conditions=UNSCHEDULABLE), job=pdf_job())
+    assert waits(written(decision))[1] == "Unschedulable"
+    assert decision.requeue_seconds == 570
+
+
 def test_it_is_told_once_and_again_when_the_reason_changes() -> None:
     told = written(chunk_decided(pdf_chunk(0), JOB))
     chunk = pdf_chunk(0, conditions=told.conditions)

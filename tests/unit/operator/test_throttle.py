@@ -157,6 +157,16 @@ def test_each_wave_halves_it_again_but_never_below_one(waves: int, parallelism: 
     assert throttle == Throttle(parallelism)
 
 
+def test_a_start_of_the_very_second_of_the_cut_belongs_to_the_wave() -> None:
+    histories = [[ended(LIMIT, 10, began=0)], [ended(LIMIT, 20, began=10)], [], [], [], []]
+    assert throttled(pdf_job(parallelism=8), *histories).parallelism == 4
+
+
+def test_what_succeeded_before_the_rate_limit_gives_nothing_back() -> None:
+    before = [[done(second)] for second in range(12)]
+    assert throttled(pdf_job(parallelism=8), [ended(LIMIT, 20)], *before).parallelism == 4
+
+
 @pytest.mark.parametrize(("successes", "parallelism"), [(0, 4), (3, 4), (5, 5), (10, 6), (40, 8)])
 def test_successes_grow_it_back_to_the_spec_and_not_beyond(successes: int, parallelism: int) -> None:
     """From 4: each success gives back one divided by what is allowed, so about a round of chunks gives back one."""
