@@ -23,15 +23,20 @@ LABEL: Final = f"tests.pdfjob.dev/{uuid.uuid4().hex[:8]}"
 NOWHERE: Final = "localhost/pdfjob-nowhere:1"
 FINE: Final = 'store "page $first"'
 STUCK_MESSAGE: Final = "Processing timeout - worker may have crashed"
-BEATS: Final = f"""
-beat() {{
-  printf '{{"done":0,"total":1,"time":"2026-01-01T00:00:%02dZ"}}' "$1" |
+BEAT: Final = """
+beat() {
+  printf '{"done":0,"total":1,"time":"%s"}' "$(date -u +%FT%TZ)" |
     curl -fsS -X PUT --data-binary @- "$PDFJOB_PROGRESS_URL"
-}}
-for second in $(seq 0 5 45); do beat "$second"; rest 5; done
-{FINE}
+}
 """
+LONG: Final = f"{BEAT} for turn in $(seq 10); do beat; rest 5; done; {FINE}"
 """A runner that takes long and says that it lives."""
+SILENT: Final = f"""{BEAT}
+if [ "$start" = 1 ]; then rest 600; fi
+until ajar late; do beat; rest 3; done
+store "second start"
+"""
+"""A runner whose first start hangs."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def jobs(place: str, tight: str, stage: Puppets) -> dict[str, Job]:
     pending = {"limits": {"pendingTimeoutSeconds": PENDING_SECONDS}}
     soon = {"maxRetries": 1, "backoff": {"initialSeconds": 2, "maxSeconds": 4}}
     specs: dict[str, dict[str, Any]] = {
-        "stuck": {**stage.job("stuck", 2, BEATS), "limits": {"stuckTimeoutSeconds": 10}, "retryPolicy": soon},
+        "stuck": {**stage.job("stuck", 2, LONG), "limits": {"stuckTimeoutSeconds": 10}, "retryPolicy": soon},
         "no-node": {**stage.job("no-node", 1, FINE, nodeSelector={LABEL: "yes"}), **pending},
         "no-pod": {**stage.job("no-pod", 1, FINE), **pending},
         "no-image": {
@@ -72,7 +77,7 @@ def jobs(place: str, tight: str, stage: Puppets) -> dict[str, Job]:
         },
         "limit": {**stage.job("limit", PAGES, FINE), "limits": {"jobTimeoutSeconds": JOB_SECONDS}, "parallelism": 1},
     }
-    stage.tell("stuck", [0], "rest 600")
+    stage.tell("stuck", [0], SILENT)
     stage.tell("limit", [1], f"door one; {FINE}")
     storage, jobs = Storage.connect(), {}
     for name, spec in specs.items():
@@ -82,6 +87,12 @@ def jobs(place: str, tight: str, stage: Puppets) -> dict[str, Job]:
         storage.put(key, pdfs.text_pdf(pages))
         jobs[name] = submit(namespace, name, {"s3": {"key": key}}, **spec)
     return jobs
+
+
+@pytest.fixture(scope="module")
+def late_url(jobs: dict[str, Job]) -> str:
+    """Where the first start of the stuck chunk stores its result."""
+    return result_url(jobs["stuck"], chunk=0)
 
 
 def waiting(job: Job) -> dict[str, Any]:
@@ -95,7 +106,7 @@ def waiting(job: Job) -> dict[str, Any]:
 
 
 def test_a_job_beyond_its_time_limit_keeps_what_is_done_and_a_retry_runs_only_the_rest(
-    jobs: dict[str, Job], product: None, stage: Puppets, storage: Storage
+    jobs: dict[str, Job], late_url: str, product: None, stage: Puppets, storage: Storage
 ) -> None:
     job = jobs["limit"]
     status = job.wait()
@@ -170,12 +181,10 @@ def test_an_image_that_cannot_be_pulled_holds_the_job_until_the_spec_is_mended(
 
 
 def test_a_start_without_a_heartbeat_is_given_up_and_its_late_result_changes_nothing(
-    jobs: dict[str, Job], product: None, stage: Puppets, storage: Storage
+    jobs: dict[str, Job], late_url: str, product: None, stage: Puppets, storage: Storage
 ) -> None:
     job = jobs["stuck"]
-    late_url = result_url(job, chunk=0)
-    stage.tell("stuck", [0], 'door late; store "second start"')
-    wait_until(lambda: job.chunks()[0]["status"].get("history"), "it is given up", 120)
+    wait_until(lambda: job.chunks()[0]["status"].get("history"), "it is given up", 150)
     given_up = job.chunks()[0]["status"]
     assert given_up["lastError"] == {"code": "TIMEOUT", "message": STUCK_MESSAGE}
     (record,) = given_up["history"]

@@ -24,11 +24,13 @@ class Puppets:
         """Return processor, runner and chunking of a PdfJob of so many chunks of one page; all get the same orders.
 
         In ``orders`` all functions of `shell_runners` are defined, and ``door NAME``, which waits until the test
-        opens it; SIGTERM ends that with exit code 75.
+        opens it; SIGTERM ends that with exit code 75. ``ajar NAME`` asks whether it is open.
         """
         self.tell(name, range(chunks), orders)
         url = self.server.url(f"/{name}")
-        door = f"door() {{ until curl -fs -m 5 -o /dev/null {url}/doors/$1; do rest 0.2; done; }}\n"
+        door = (
+            f"ajar() {{ curl -fs -m 5 -o /dev/null {url}/doors/$1; }}\ndoor() {{ until ajar $1; do rest 0.2; done; }}\n"
+        )
         ask = f'orders=$(curl -fsS -m 20 --retry 3 "{url}/orders/$chunk")\neval "$orders"\n'
         return {
             "processor": shell_processor(door + ask),
