@@ -223,7 +223,10 @@ class Work:
         todo = [chunk for chunk in intact if chunk.index not in there and chunk.index < len(ranges)]
         for first in range(0, len(todo), _CREATES):
             some = todo[first : first + _CREATES]
-            await asyncio.gather(*(self.create_chunk(job, ranges[chunk.index], chunk) for chunk in some))
+            creations = (self.create_chunk(job, ranges[chunk.index], chunk) for chunk in some)
+            for error in await asyncio.gather(*creations, return_exceptions=True):  # none goes on behind a failure
+                if error is not None:
+                    raise error
             memory.learn(stored=len(self.cache.chunks(job.metadata.uid)))
             self.wake(job.metadata.uid)
         if self._unstored(job, plan):
