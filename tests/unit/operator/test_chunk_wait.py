@@ -63,6 +63,18 @@ def test_a_pod_whose_job_was_deleted_behind_our_back_is_told_alike() -> None:
     assert decision.requeue_seconds == 570
 
 
+@pytest.mark.parametrize("reason", ["ErrImagePull", "CreateContainerError"])
+def test_long_words_of_a_cluster_fit(reason: str) -> None:
+    raws = JOB, raw_pod(waiting(reason, "x" * 5000))
+    told = written(chunk_decided(pdf_chunk(0), *raws))
+    assert len(waits(told)[2]) == 1024
+    ending = written(chunk_decided(pdf_chunk(0), *raws, seconds=5000)).ending
+    assert ending is not None
+    assert len(ending.message) == 1024
+    unschedulable = [{**UNSCHEDULABLE[0], "message": "x" * 5000}]
+    assert len(waits(written(chunk_decided(pdf_chunk(0), JOB, raw_pod(conditions=unschedulable))))[2]) == 1024
+
+
 def test_it_is_told_once_and_again_when_the_reason_changes() -> None:
     told = written(chunk_decided(pdf_chunk(0), JOB))
     chunk = pdf_chunk(0, conditions=told.conditions)
