@@ -76,14 +76,14 @@ def test_a_request_while_the_job_runs_is_answered_chunk_by_chunk(
     answer = job.retry("first", chunks=[0, 1, 2, 3, 9])
     assert (answer["message"], answer["retriedCount"], answer["chunks"]) == ("Retrying 1 chunk", 1, [2])
     assert reasons(answer) == {
-        "0": "has used its 1 attempts; force: true or a higher maxRetries goes on",
+        "0": "has used its 1 attempt; force: true or a higher maxRetries goes on",
         "1": "runs already",
         "3": "has succeeded; force: true processes it again",
         "9": "no such chunk: they are numbered 0 to 5",
     }
     job.wait_for_phases("Failed", "Running", *["Succeeded"] * 4)
     assert "RetryRequested" in job.events()
-    assert "Retrying 1 chunk; not 0: has used its 1 attempts" in job.events()
+    assert "Retrying 1 chunk; not 0: has used its 1 attempt" in job.events()
 
     again = job.retry("second", force=True)
     assert (again["message"], again["chunks"], again.get("refused", [])) == ("Retrying 1 chunk", [0], [])
@@ -144,7 +144,7 @@ def test_a_failed_job_whose_cause_is_gone_ends_well(jobs: dict[str, Job], stage:
     plain = run_plugin("retry", job.name, "-n", job.namespace, "--chunk", "0", "--chunk", "3", "--chunk", "5")
     assert plain.returncode == 1
     assert "refused:  0: failed for good with NO_TEXT; force: true tries it all the same" in plain.stderr
-    assert "refused:  3: has used its 1 attempts; force: true or a higher maxRetries goes on" in plain.stderr
+    assert "refused:  3: has used its 1 attempt; force: true or a higher maxRetries goes on" in plain.stderr
     assert "refused:  5: has succeeded; force: true processes it again" in plain.stderr
     assert job.status["phase"] == "Failed", "a request that takes nothing leaves a finished job as it is"
     stage.tell(job.name, [0, 3], FINE)
@@ -163,7 +163,7 @@ def test_one_pdfchunk_is_retried_by_its_own_field(jobs: dict[str, Job], stage: P
     assert job.wait()["phase"] == "Failed"
     assert ask_chunk(job, 1, "too-often") == {
         "accepted": False,
-        "message": "has used its 1 attempts; force: true or a higher maxRetries goes on",
+        "message": "has used its 1 attempt; force: true or a higher maxRetries goes on",
     }
     assert ask_chunk(job, 4, "done-already") == {
         "accepted": False,

@@ -176,5 +176,6 @@ def _refusal(chunk: PdfChunk, job: PdfJob, *, force: bool, in_flight: bool) -> s
         code = status.last_error.code if status.last_error else "its error"
         return f"failed for good with {code}; force: true tries it all the same"
     if status.attempts > retry_limit(chunk, job):
-        return f"has used its {status.attempts} attempts; force: true or a higher maxRetries goes on"
+        used = f"{status.attempts} attempt{'' if status.attempts == 1 else 's'}"
+        return f"has used its {used}; force: true or a higher maxRetries goes on"
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -159,16 +159,17 @@ def _without_node(obs: Observation, now: datetime) -> tuple[Reason, str] | None:
     meta = obs.job.metadata
     if homeless:
         first = homeless[min(homeless)]
-        return Reason.UNSCHEDULABLE, f"no node takes the pods of chunks {_numbers(homeless)}: {first}"
+        return Reason.UNSCHEDULABLE, f"no node takes the pods of {_named(homeless)}: {first}"
     if podless:
         look = f"kubectl describe jobs -n {meta.namespace} -l pdfjob.dev/job={meta.name}"
-        text = f"the Jobs of chunks {_numbers(podless)} get no pod (quota, Pod Security, service account?)"
+        text = f"the Jobs of {_named(podless)} get no pod (quota, Pod Security, service account?)"
         return Reason.NO_POD, f"{text}, see why: {look}"
     return None
 
 
-def _numbers(indices: Mapping[int, str] | list[int]) -> str:
-    return number_ranges((index, index) for index in sorted(indices)) or ""
+def _named(indices: Collection[int]) -> str:
+    numbers = number_ranges((index, index) for index in sorted(indices)) or ""
+    return f"chunk {numbers}" if len(indices) == 1 else f"chunks {numbers}"
 
 
 def _what_holds_chunks_up(obs: Observation, now: datetime) -> str:
