@@ -15,6 +15,7 @@ from pdfjob_operator.actions import (
     DeleteChunks,
     DeleteJob,
     DeletePod,
+    ReadAdopted,
     RemoveFinalizer,
     RestoreChunk,
     StartWork,
@@ -38,7 +39,7 @@ from tests.support.builders import (
     split_facts,
     succeeded,
 )
-from tests.support.deciding import decided, started
+from tests.support.deciding import decided, of_type, started
 
 FINISHED = PdfJobStatus(
     conditions=[
@@ -68,6 +69,15 @@ def test_chunks_start_while_others_are_still_split() -> None:
 
 def test_nothing_starts_before_the_plan_is_read_back_after_a_restart() -> None:
     assert started(decided(pdf_job(), [pdf_chunk(0)], Facts(working=WorkKind.SPLIT))) == []
+
+
+def test_results_of_an_earlier_life_are_looked_for_in_portions() -> None:
+    job = pdf_job(parallelism=100)
+    chunks = [pdf_chunk(index) for index in range(100)]
+    facts = split_facts(job, 200, 100, plan=plan_of(job, 200, adopted=["11112222"]))
+    decision = decided(job, chunks, facts)
+    assert [action.chunk.spec.index for action in of_type(decision, ReadAdopted)] == list(range(64))
+    assert started(decision) == []
 
 
 def test_work_that_failed_waits_for_its_time() -> None:
