@@ -223,6 +223,16 @@ def test_a_job_that_failed_before_it_was_split_is_split_again() -> None:
     assert decision.status.last_retry.message == "Retrying 0 chunks; what is there is merged again"
 
 
+def test_a_job_whose_spec_was_refused_is_taken_again() -> None:
+    conditions = [
+        Condition(type="Accepted", status="False", reason="InvalidSpec", last_transition_time=at(-30)),
+        Condition(type="Finished", status="True", reason="Failed", last_transition_time=at(-30)),
+    ]
+    status = decided(asking(RetryRequest(id="again"), finished(conditions=conditions)), three(), Facts()).status
+    assert condition(status, JobCondition.ACCEPTED).status == "True"
+    assert condition(status, JobCondition.SPLIT).status == "Unknown"
+
+
 def test_what_works_for_a_finished_job_is_stopped_first() -> None:
     decision = decided(asking(status=finished()), three(), Facts(working=WorkKind.RECORD))
     assert (decision.actions, decision.status) == ((StopWork(),), None)

@@ -131,6 +131,12 @@ def test_a_higher_limit_makes_force_needless() -> None:
     assert list(answered(asking([0]), chunks).taken) == [0], "the chunk's own limit goes before the job's"
 
 
+@pytest.mark.parametrize("phase", [ChunkPhase.RETRY_SCHEDULED, ChunkPhase.CANCELLED])
+def test_what_was_forced_before_and_has_not_run_since_needs_no_force(phase: ChunkPhase) -> None:
+    for chunk in (with_status(spoiled(0), phase=phase), with_status(failed(0), phase=phase)):
+        assert list(answered(asking([0]), [chunk]).taken) == [0]
+
+
 def test_a_chunk_that_is_taken_starts_at_once_with_its_failures_kept() -> None:
     status = answered(asking([2]), all_kinds()).taken[2]
     assert (status.next_retry_time, status.uncounted, status.last_job_retry_id) == (None, 0, "again")
