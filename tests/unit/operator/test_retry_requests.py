@@ -137,6 +137,13 @@ def test_what_was_forced_before_and_has_not_run_since_needs_no_force(phase: Chun
         assert list(answered(asking([0]), [chunk]).taken) == [0]
 
 
+def test_a_failure_that_may_heal_is_refused_for_its_attempts_only() -> None:
+    history = [record(4, "TIMEOUT")]
+    assert refused(answered(asking([0]), [with_status(failed(0), history=history)])) == {"0": USED_UP}
+    with_attempts_left = with_status(failed(0), history=history, attempts=3)
+    assert list(answered(asking([0]), [with_attempts_left]).taken) == [0]
+
+
 def test_a_chunk_that_is_taken_starts_at_once_with_its_failures_kept() -> None:
     status = answered(asking([2]), all_kinds()).taken[2]
     assert (status.next_retry_time, status.uncounted, status.last_job_retry_id) == (None, 0, "again")
@@ -266,6 +273,8 @@ def test_a_chunks_own_request_is_answered_once() -> None:
     again = chunk.model_copy(update={"status": first})
     assert answer_chunk(again, pdf_job(), NOW, in_flight=False) is None
     assert answer_chunk(failed(0), pdf_job(), NOW, in_flight=False) is None, "nobody asked"
+    before = ChunkRetry(id="before", accepted=True, time=at(-9))
+    assert answer_chunk(with_status(chunk, last_retry=before), pdf_job(), NOW, in_flight=False) is not None
 
 
 def test_the_answer_to_a_chunk_is_told() -> None:
