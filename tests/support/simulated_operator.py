@@ -306,7 +306,8 @@ class SimulatedOperator(SimulatedWork):
         storage, index = self.world.storage, action.chunk.spec.index
         result = storage.result(index, action.start)
         broken = "the result object is not valid" if storage.results.get((index, action.start)) is False else None
-        items = action.chunk.spec.page_count if result else storage.newest_checkpoint(index)
+        saved = storage.newest_checkpoint(index, action.chunk.status.fresh_after)
+        items = action.chunk.spec.page_count if result else saved
         self.memory.learn_end(action.chunk.metadata.uid, action.start, EndFacts(result, broken, items))
 
     def _write_chunk(self, action: WriteChunk) -> None:
@@ -318,6 +319,8 @@ class SimulatedOperator(SimulatedWork):
     def _create_job(self, job: PdfJob, action: CreateJob) -> None:
         """Make a Job; before a chunk starts again, ask the API server itself for pods that live."""
         index = action.chunk.spec.index
+        wanted = job.spec.shutdown is None and not job.spec.suspend
+        self.world.must(wanted, "a chunk starts although its job is paused or ended")
         if action.start > 1:
             for raw in self.world.objects["pods"].values():
                 self.cache.apply("pods", raw)

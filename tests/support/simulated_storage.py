@@ -24,9 +24,9 @@ class Storage:
     """Completion time in the record of the job; "deleted" when it was deleted before its end."""
     cleaned: bool = False
 
-    def newest_checkpoint(self, index: int) -> int:
-        """Return the pages in the checkpoint of the last start that saved one."""
-        starts = [start for chunk, start in self.saved if chunk == index]
+    def newest_checkpoint(self, index: int, after: int = 0) -> int:
+        """Return the pages in the checkpoint of the last start behind ``after`` that saved one."""
+        starts = [start for chunk, start in self.saved if chunk == index and start > after]
         return self.saved[index, max(starts)] if starts else 0
 
     def result(self, index: int, start: int) -> ChunkResultStatus | None:

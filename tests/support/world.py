@@ -20,9 +20,9 @@ from pdfjob_api.contract import Progress
 from pdfjob_api.errors import ExitCode
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START, RUNNER_CONTAINER
 from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob, PdfJobStatus, RetryRequest
 from pdfjob_operator.chunk_end import MAX_UNCOUNTED
-from pdfjob_operator.clock import to_wire
+from pdfjob_operator.clock import from_wire, to_wire
 from pdfjob_operator.conditions import is_true
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.views import JobView, PodView, job_view, pod_view
@@ -54,7 +54,14 @@ class World(ApiServer):
     """One PdfJob, everything that is made for it, and the rules that must hold."""
 
     def __init__(
-        self, *, chunks: int, pages_per_chunk: int = 2, max_retries: int = 1, parallelism: int = 2, retain: bool = False
+        self,
+        *,
+        chunks: int,
+        pages_per_chunk: int = 2,
+        max_retries: int = 1,
+        parallelism: int = 2,
+        retain: bool = False,
+        **spec: Any,
     ) -> None:
         super().__init__(datetime(2026, 11, 22, 5, 0, tzinfo=UTC))
         self.pages, self.pages_per_chunk = chunks * pages_per_chunk, pages_per_chunk
@@ -68,8 +75,14 @@ class World(ApiServer):
         """The first rule that was broken."""
         self._runners: dict[str, RunnerState] = {}
         self._with_pod: set[str] = set()
+        self._held: set[str] = set()
+        """Jobs that a queueing system held back once: one may be admitted again just before it is deleted."""
         self._idle: dict[str, int] = {}
         """Starts in a row, by PdfChunk, that saved nothing and were not counted."""
+        self.requests: dict[str, RetryRequest] = {}
+        """Every request for a retry that was ever made, by its id."""
+        self._answered: set[tuple[str, str]] = set()
+        """Request and PdfChunk: each is acted on once."""
         self._reopened: dict[str, int] = {}
         """How often each PdfChunk was opened again after its end."""
         self._late: set[tuple[int, int]] = set()
@@ -86,6 +99,7 @@ class World(ApiServer):
                     "parallelism": parallelism,
                     "retryPolicy": {"maxRetries": max_retries},
                     "deletionPolicy": "Retain" if retain else "Delete",
+                    **spec,
                 },
             },
         )
@@ -179,11 +193,52 @@ class World(ApiServer):
         if not any(pod.ended for pod in self.pods() if (pod.meta.chunk, pod.meta.start) == (index, start)):
             self._taken.add((index, start))
 
+    def edit(self, **spec: Any) -> None:
+        """Let a user change fields of the PdfJob's spec."""
+        raw = self.objects["pdfjobs"][self.uid]
+        self._change("pdfjobs", raw, lambda new: new["spec"].update(spec))
+
     def scale(self, parallelism: int) -> None:
         """Let a user change the parallelism."""
         self.most_parallel = max(self.most_parallel, parallelism)
-        raw = self.objects["pdfjobs"][self.uid]
-        self._change("pdfjobs", raw, lambda new: new["spec"].update(parallelism=parallelism))
+        self.edit(parallelism=parallelism)
+
+    def allow_retries(self, max_retries: int) -> None:
+        """Let a user change the limit of retries."""
+        self.max_retries = max(self.max_retries, max_retries)
+        self.edit(retryPolicy={"maxRetries": max_retries})
+
+    def ask_retry(self, chunks: list[int] | None, *, force: bool) -> None:
+        """Let a user ask for a retry of the PdfJob's chunks."""
+        request = RetryRequest(id=f"job-{len(self.requests)}", chunks=chunks, force=force)
+        self.requests[request.id] = request
+        self.edit(retryRequest=request.wire())
+
+    def ask_chunk_retry(self, chunk: PdfChunk, *, force: bool) -> None:
+        """Let a user ask for a retry of one PdfChunk."""
+        request = RetryRequest(id=f"chunk-{len(self.requests)}", chunks=[chunk.spec.index], force=force)
+        self.requests[request.id] = request
+        raw = self.objects["pdfchunks"][chunk.metadata.uid]
+        asked = {"id": request.id, "force": force}
+        self._change("pdfchunks", raw, lambda new: new["spec"].update(retryRequest=asked))
+
+    def hold_job(self, job: JobView) -> None:
+        """Let a queueing system suspend a Job: its controller deletes the pod."""
+        raw = self.objects["jobs"][job.meta.uid]
+        self._change("jobs", raw, lambda new: new.setdefault("spec", {}).update(suspend=True))
+        for pod in self.pods():
+            if (pod.meta.chunk, pod.meta.start) == (job.meta.chunk, job.meta.start):
+                self.take_pod(pod)
+        self._with_pod.discard(job.meta.uid)
+        self._held.add(job.meta.uid)
+
+    def admit_job(self, uid: str) -> None:
+        """Let a queueing system take a Job: it goes on, and gets a pod."""
+        self._change("jobs", self.objects["jobs"][uid], lambda new: new["spec"].update(suspend=False))
+
+    def hang(self, pod: PodView) -> None:
+        """Let a runner do nothing any more, not even a heartbeat."""
+        self._runners[pod.meta.uid].hung_at = self.now
 
     def moves(self) -> list[Move]:
         """Return what the cluster does next by itself, faults apart: each at most once, on an object of its own."""
@@ -199,7 +254,7 @@ class World(ApiServer):
                 return partial(self.store_result, pod)
             return partial(self.end_pod, pod, 0)
 
-        return [work(pod) for pod in self.running()]
+        return [work(pod) for pod in self.running() if self._runners[pod.meta.uid].hung_at is None]
 
     def _controller_moves(self) -> Iterator[Move]:
         """The Job controller and the garbage collector."""
@@ -208,8 +263,11 @@ class World(ApiServer):
             job, pod = job_view(raw), pods.get(uid)
             if raw["metadata"]["ownerReferences"][0]["uid"] not in self.objects["pdfchunks"]:
                 yield partial(self.delete, "jobs", uid)
+            elif job.suspended:
+                yield partial(self.admit_job, uid)
             elif uid not in self._with_pod:
-                yield partial(self._make_pod, raw)
+                if pod is None or pod.ended:  # podReplacementPolicy: Failed
+                    yield partial(self._make_pod, raw)
             elif not job.finished and (pod is None or pod.ended):
                 yield partial(self._finish_job, raw, pod)
         for owner, pod in pods.items():
@@ -255,7 +313,9 @@ class World(ApiServer):
             "status": {"phase": "Pending"},
         }
         raw = self._new("pods", body)
-        self._runners[raw["metadata"]["uid"]] = RunnerState(self.storage.newest_checkpoint(chunk))
+        owner = self.objects["pdfchunks"].get(job["metadata"]["ownerReferences"][0]["uid"], {})
+        after = owner.get("status", {}).get("freshAfter", 0)
+        self._runners[raw["metadata"]["uid"]] = RunnerState(self.storage.newest_checkpoint(chunk, after))
 
     def _finish_job(self, raw: Raw, pod: PodView | None) -> None:
         if pod is not None and pod.exit_code == 0:
@@ -303,12 +363,15 @@ class World(ApiServer):
         self.must(made not in self.made, f"{name} is made a second time")
         self.made.add(made)
         self._taken.discard((index, start))
-        good = [old for (at, old), right in self.storage.results.items() if at == index and old < start and right]
+        fresh = PdfChunk.model_validate(owner).status.fresh_after if owner is not None else 0
+        good = [
+            old for (at, old), right in self.storage.results.items() if at == index and fresh < old < start and right
+        ]
         self.must({(index, old) for old in good} <= self._late, f"{name} is made although {good} have a result")
         kept = {
             uid  # Jobs whose PdfChunk was deleted are collected soon
             for uid, raw in self.objects["jobs"].items()
-            if raw["metadata"]["ownerReferences"][0]["uid"] in self.objects["pdfchunks"]
+            if raw["metadata"]["ownerReferences"][0]["uid"] in self.objects["pdfchunks"] and uid not in self._held
         }
         busy = {
             job.meta.chunk for job in self.jobs() if job.meta.uid in kept and not job.finished and not self._over(job)
@@ -322,6 +385,7 @@ class World(ApiServer):
             self.check_nothing_left()
             keep = job["spec"]["deletionPolicy"] == "Retain"
             self.must(keep or self.storage.cleaned, "the PdfJob goes before its objects do")
+            self.must(self.storage.recorded is not None, "the PdfJob goes without a record")
 
     def _over(self, job: JobView) -> bool:
         pods = [
@@ -329,7 +393,8 @@ class World(ApiServer):
             for raw in self.objects["pods"].values()
             if raw["metadata"]["ownerReferences"][0]["uid"] == job.meta.uid
         ]
-        return (bool(pods) or job.meta.uid in self._with_pod) and not any(self.live(pod) for pod in pods)
+        begun = bool(pods) or job.meta.uid in self._with_pod
+        return begun and not any(self.live(pod) for pod in pods)
 
     @override
     def before_chunk_status(self, old: PdfChunk, new: PdfChunk) -> None:
@@ -371,9 +436,22 @@ class World(ApiServer):
             self.must(refused and after.last_retry != before.last_retry, f"{name} is written after its end")
             return
         self.must(after.phase in _AGAIN, f"{name} goes from {before.phase} to {after.phase}")
-        asked = (after.last_retry, after.last_job_retry_id) != (before.last_retry, before.last_job_retry_id)
-        allowed = before.phase is ChunkPhase.FAILED and before.attempts <= self.max_retries
-        self.must(asked or allowed, f"{name} leaves {before.phase}")
+        id_ = None
+        if after.last_job_retry_id != before.last_job_retry_id:
+            id_ = after.last_job_retry_id
+        elif after.last_retry != before.last_retry and after.last_retry is not None:
+            id_ = after.last_retry.id
+        if id_ is None:
+            allowed = before.phase is ChunkPhase.FAILED and before.attempts <= self.max_retries
+            self.must(allowed, f"{name} leaves {before.phase}")
+            return
+        request = self.requests[id_]
+        self.must((id_, name) not in self._answered, f"{name}: {id_} is acted on a second time")
+        self._answered.add((id_, name))
+        index = int(name.rsplit("-c", 1)[1])
+        self.must(request.chunks is None or index in request.chunks, f"{name} was not named by {id_}")
+        if before.phase is ChunkPhase.SUCCEEDED:
+            self.must(request.force and request.chunks is not None, f"{name} had succeeded and is done again")
 
     @override
     def before_job_status(self, old: PdfJob, new: PdfJob) -> None:
@@ -415,8 +493,14 @@ class World(ApiServer):
 
     def before_self_deletion(self) -> None:
         """Look at the PdfJob that the operator is about to delete itself."""
-        job = PdfJob.model_validate(self.objects["pdfjobs"][self.uid])
+        raw = self.objects["pdfjobs"].get(self.uid)
+        if raw is None:
+            return
+        job = PdfJob.model_validate(raw)
         self.must(is_true(job, JobCondition.FINISHED), "a PdfJob under way is deleted")
+        ttl = getattr(job.spec.ttl_seconds_after_finished, job.status.phase.value.lower())
+        ended = from_wire(job.status.completion_time or "")
+        self.must(ttl >= 0 and (self.now - ended).total_seconds() >= ttl, "a PdfJob is deleted before its time")
 
     def heartbeat(self, chunk: PdfChunk, start: int) -> Progress | None:
         """Return the progress object of a start: its time stands still when its runner hangs."""

@@ -32,6 +32,8 @@ class EndReason(StrEnum):
     CANCELLED = "Cancelled"
     TIMED_OUT = "TimedOut"
     """The time limit of the whole job was exceeded."""
+    JOB_FAILED = "JobFailed"
+    """The job fails for another reason: its source is damaged, say."""
     STUCK = "Stuck"
     """No heartbeat within ``limits.stuckTimeoutSeconds``."""
     PENDING = "Pending"

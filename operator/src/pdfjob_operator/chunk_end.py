@@ -22,7 +22,7 @@ from .outcome import Verdict, classify
 MAX_UNCOUNTED: Final = 10
 """So many starts in a row lost to the infrastructure without a new item count as one attempt."""
 _HISTORY: Final = 10
-_GOES_ON: Final = frozenset({EndReason.SUSPENDED, EndReason.REQUEUED, EndReason.TIMED_OUT})
+_GOES_ON: Final = frozenset({EndReason.SUSPENDED, EndReason.REQUEUED, EndReason.TIMED_OUT, EndReason.JOB_FAILED})
 """Ends after which the chunk waits for its turn again: the user may raise the time limit while runners drain."""
 
 

@@ -63,7 +63,7 @@ def decide(obs: Observation, now: datetime) -> Decision:
 
 
 def _decide_active(obs: Observation, now: datetime) -> Decision:
-    intent = intent_of(obs.job, now)
+    intent = intent_of(obs.job, now, fatal=obs.facts.fatal)
     throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()})
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
@@ -93,6 +93,8 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
         starts, delay = _dispatch(obs, decisions, intent, throttle, now)
         actions += starts
         delays += [delay, _time_limit(obs.job, status, now)]
+        if intent is not Intent.RUN:
+            delays.append(_until_dead(obs, now))
     return Decision(
         actions=tuple(actions),
         status=status,
@@ -208,6 +210,19 @@ def _time_limit(job: PdfJob, status: PdfJobStatus | None, now: datetime) -> floa
     if limit is None or clock is None or clock.since is None:
         return None
     return max(limit - elapsed(clock, now), 0.1)
+
+
+def _until_dead(obs: Observation, now: datetime) -> float | None:
+    """Return the seconds until the next pod that was told to end counts as lost with its node: no event tells that."""
+    stuck = timedelta(seconds=obs.job.spec.limits.stuck_timeout_seconds + 1)
+    marks = [
+        (pod.meta.deleted + stuck - now).total_seconds()
+        for own in obs.starts.values()
+        for start in own
+        for pod in start.pods
+        if pod.meta.deleted is not None and not pod.ended
+    ]
+    return min((mark for mark in marks if mark > 0), default=None)
 
 
 def _work_delays(obs: Observation, now: datetime) -> list[float | None]:

@@ -15,13 +15,14 @@ class Intent(Enum):
     """What shall become of a job; the value is why its starts are ended."""
 
     RUN = None
+    FAIL = EndReason.JOB_FAILED
     SUSPEND = EndReason.SUSPENDED
     TIME_OUT = EndReason.TIMED_OUT
     STOP = EndReason.STOPPED
     CANCEL = EndReason.CANCELLED
 
 
-def intent_of(job: PdfJob, now: datetime) -> Intent:
+def intent_of(job: PdfJob, now: datetime, *, fatal: bool = False) -> Intent:
     """Say what shall become of a job: what cannot be undone comes first, and a paused job never fails.
 
     Its time limit, lowered meanwhile or reached as the pause began, holds again when it is resumed (R-55).
@@ -33,6 +34,8 @@ def intent_of(job: PdfJob, now: datetime) -> Intent:
             return Intent.STOP
     if job.spec.suspend:
         return Intent.SUSPEND
+    if fatal:
+        return Intent.FAIL
     limit = job.spec.limits.job_timeout_seconds
     over = limit is not None and elapsed(job.status.clock, now) >= limit
     return Intent.TIME_OUT if over else Intent.RUN

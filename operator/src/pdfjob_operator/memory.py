@@ -59,7 +59,8 @@ class JobMemory:
     def forget_run(self) -> None:
         """Drop what only a job under way needs: a finished one costs no memory, a retry reads it anew."""
         kept = {kind: error for kind, error in self.facts.errors.items() if kind in _AFTER_END}
-        self.facts = Facts(working=self.facts.working, errors=kept, recorded=self.facts.recorded)
+        facts = self.facts
+        self.facts = Facts(working=facts.working, errors=kept, recorded=facts.recorded, cleaned=facts.cleaned)
 
     def forget_ended(self, chunk_uid: str, start: int) -> None:
         """Drop what is known of a start once its end is recorded in the PdfChunk."""

@@ -115,6 +115,12 @@ class Facts:
     capped: bool = False
     """Whether chunks could start but for ``maxConcurrentChunks`` of the installation."""
 
+    @property
+    def fatal(self) -> bool:
+        """Whether the job cannot go on: its source, plan or spec is no good."""
+        error = self.errors.get(WorkKind.SPLIT)
+        return self.invalid is not None or (error is not None and error.retry_at is None)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

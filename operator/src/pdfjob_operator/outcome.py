@@ -20,6 +20,7 @@ _ENDED: Final = {
     EndReason.SUSPENDED: "ended to suspend the job",
     EndReason.STOPPED: "ended to stop the job",
     EndReason.CANCELLED: "ended to cancel the job",
+    EndReason.JOB_FAILED: "ended since the job fails",
     EndReason.TIMED_OUT: "ended at the time limit of the job",
     EndReason.REQUEUED: "a queueing system suspended its Job",
 }

@@ -43,6 +43,7 @@ _ENDING: Final = {
     Intent.STOP: "Stopping: runners save their pages",
     Intent.CANCEL: "Cancelling",
     Intent.TIME_OUT: "Time limit: runners save their pages",
+    Intent.FAIL: "Failing: runners save their pages",
 }
 
 
@@ -79,7 +80,8 @@ def compute_status(
     answer
         Answer to a retry request that this reconcile gives.
     """
-    job, facts, intent = obs.job, obs.facts, intent_of(obs.job, now)
+    job, facts = obs.job, obs.facts
+    intent = intent_of(job, now, fatal=facts.fatal)
     unknown = facts.plan is None and job.status.chunks is not None and _fatal(facts) is None
     if unknown and intent not in _BY_USER:
         return None
@@ -157,7 +159,7 @@ def _end_of(
         return _End(JobPhase.SUCCEEDED, Reason.COMPLETED, reason, text)
     if intent is Intent.SUSPEND:
         return None
-    if failure is not None:
+    if failure is not None and (quiet or intent is not Intent.FAIL):
         return _End(JobPhase.FAILED, Reason.FAILED, JobCode(failure.code), failure.message, failure)
     if intent is Intent.TIME_OUT and quiet:
         code = JobCode.TASK_TIMEOUT

@@ -16,9 +16,11 @@ from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobPhase
 from pdfjob_api.errors import ExitCode, JobCode
+from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.observation import WorkKind
+from pdfjob_operator.plan import merge_inputs
 from pdfjob_operator.views import PodView
 from tests.support.api_server import KINDS
 from tests.support.peace import Peace
@@ -37,6 +39,8 @@ _FAULTS: Final = [
     "node lost",
 ]
 T = TypeVar("T")
+LATER: Final = timedelta(seconds=60)
+"""What ends a life for good does not come before this."""
 
 picks = st.integers(0, 5)
 kinds = st.sampled_from(KINDS)
@@ -57,6 +61,9 @@ class JobLife(RuleBasedStateMachine):
         retain=st.booleans(),
         ahead=st.integers(0, 24),
         damage_at=st.sampled_from([None, None, None, 1, 3, 4, 5, 6]),
+        may_fail=st.sampled_from([0, 0, 1, "50%", "100%"]),
+        job_timeout=st.sampled_from([None, None, None, 2, 30]),
+        ttl=st.sampled_from([-1, -1, 0, 100]),
         troubles=st.lists(
             st.tuples(st.sampled_from([1, 2, 3, 11]), st.sampled_from(_FAULTS), st.booleans()), max_size=2
         ),
@@ -69,12 +76,22 @@ class JobLife(RuleBasedStateMachine):
         parallelism: int,
         ahead: int,
         damage_at: int | None,
+        may_fail: int | str,
+        job_timeout: int | None,
+        ttl: int,
         troubles: list[tuple[int, str, bool]],
         *,
         retain: bool,
     ) -> None:
         self.world = World(
-            chunks=chunks, pages_per_chunk=pages, max_retries=max_retries, parallelism=parallelism, retain=retain
+            chunks=chunks,
+            pages_per_chunk=pages,
+            max_retries=max_retries,
+            parallelism=parallelism,
+            retain=retain,
+            failurePolicy={"maxFailedChunks": may_fail},
+            limits={"jobTimeoutSeconds": job_timeout},
+            ttlSecondsAfterFinished={"succeeded": ttl, "failed": ttl, "stopped": ttl, "cancelled": ttl},
         )
         self.operator = SimulatedOperator(self.world)
         self.peace = Peace(self.world, self.operator)
@@ -275,7 +292,65 @@ class JobLife(RuleBasedStateMachine):
     def user_scales(self, parallelism: int) -> None:
         self.world.scale(parallelism)
 
-    @precondition(lambda self: self.world.now > self.peace.start + timedelta(seconds=60))
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(suspend=st.booleans(), rounds=st.sampled_from([0, 0, 3]))
+    def user_suspends(self, rounds: int, *, suspend: bool) -> None:
+        self.world.edit(suspend=suspend)
+        self.go_on(rounds)
+
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(chunks=st.none() | st.lists(st.integers(0, 3), max_size=3, unique=True), force=st.booleans())
+    def user_retries(self, chunks: list[int] | None, *, force: bool) -> None:
+        self.world.ask_retry(chunks, force=force)
+
+    @precondition(lambda self: self.peace.chunks())
+    @rule(pick=picks, force=st.booleans())
+    def user_retries_one_chunk(self, pick: int, *, force: bool) -> None:
+        chunk = choose(self.peace.chunks(), pick)
+        if chunk is not None:
+            self.world.ask_chunk_retry(chunk, force=force)
+
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(max_retries=st.integers(0, 4))
+    def user_changes_the_retry_limit(self, max_retries: int) -> None:
+        self.world.allow_retries(max_retries)
+
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(may_fail=st.sampled_from([0, 1, "50%", "100%"]))
+    def user_changes_the_failure_policy(self, may_fail: int | str) -> None:
+        self.world.edit(failurePolicy={"maxFailedChunks": may_fail})
+
+    @precondition(lambda self: self.peace.job() is not None)
+    @rule(seconds=st.sampled_from([None, 1, 60]))
+    def user_changes_the_time_limit(self, seconds: int | None) -> None:
+        self.world.edit(limits={"jobTimeoutSeconds": seconds})
+
+    @precondition(lambda self: self.peace.job() is not None and self.world.now > self.peace.start + LATER)
+    @rule(how=st.sampled_from(["Stop", "Cancel", "Cancel"]))
+    def user_shuts_down(self, how: str) -> None:
+        job = self.peace.job()
+        if job is not None and job.spec.shutdown is None:
+            self.world.edit(shutdown=how)
+        else:
+            self.world.edit(shutdown="Cancel")
+
+    @precondition(lambda self: self.world.jobs())
+    @rule(pick=picks)
+    def queueing_system_holds(self, pick: int) -> None:
+        over = {(pod.meta.chunk, pod.meta.start) for pod in self.world.pods() if pod.ended}
+        jobs = [job for job in self.world.jobs() if not job.finished and not job.suspended]
+        job = choose([job for job in jobs if (job.meta.chunk, job.meta.start) not in over], pick)
+        if job is not None:
+            self.world.hold_job(job)
+
+    @precondition(lambda self: self.world.running())
+    @rule(pick=picks)
+    def runner_hangs(self, pick: int) -> None:
+        pod = choose(self.world.running(), pick)
+        if pod is not None:
+            self.world.hang(pod)
+
+    @precondition(lambda self: self.world.now > self.peace.start + LATER)
     @rule()
     def user_deletes(self) -> None:
         self.world.delete("pdfjobs", self.world.uid)
@@ -286,11 +361,17 @@ class JobLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "peace") or self.world.violation is not None:
             return
+        job = self.peace.job()
+        if job is not None and job.metadata.deletion_timestamp is None:
+            self.world.edit(suspend=False)
+        self.world.image_missing = False
         self.peace.until_finished()
+        self.peace.until_quiet()  # a request that came at the very end opens it again
+        self.peace.until_finished()
+        self.peace.until_quiet()
         job = self.peace.job()
         if job is not None and job.metadata.deletion_timestamp is None:
             self.check_end(job)
-            self.peace.until_quiet()
             phases = {chunk.status.phase for chunk in self.peace.chunks()}
             assert phases <= TERMINAL, f"chunks are left {phases}"
             assert not self.world.jobs(), "Jobs are left when the PdfJob has ended"
@@ -299,17 +380,38 @@ class JobLife(RuleBasedStateMachine):
         self.peace.until_gone()
 
     def check_end(self, job: PdfJob) -> None:
-        failed = [chunk for chunk in self.peace.chunks() if chunk.status.phase is ChunkPhase.FAILED]
+        chunks = self.peace.chunks()
+        lacking = [chunk for chunk in chunks if chunk.status.phase is not ChunkPhase.SUCCEEDED]
+        allowed = job.spec.failure_policy.allowed(len(chunks))
         code = job.status.last_error.code if job.status.last_error is not None else None
-        if job.status.phase is JobPhase.SUCCEEDED:
-            assert not failed
-            return
-        assert job.status.phase is JobPhase.FAILED
-        if code == JobCode.CHUNK_PROCESSING_ERROR:
-            assert failed or self.meddled
-        else:
-            expected = {WorkKind.SPLIT: JobCode.INVALID_SOURCE, WorkKind.MERGE: JobCode.MERGE_ERROR}
-            assert code in {expected.get(kind) for kind in self.final}
+        assert job.status.history is not None, "a finished PdfJob has no record"
+        assert self.world.storage.recorded == job.status.completion_time
+        self.check_answers(job, chunks)
+        match job.status.phase:
+            case JobPhase.SUCCEEDED:
+                assert len(lacking) <= allowed
+                assert self.meddled or self.world.storage.merged == merge_inputs(
+                    chunk.status for chunk in sorted(chunks, key=lambda chunk: chunk.spec.index)
+                ), "the result is not of these chunks"
+            case JobPhase.STOPPED | JobPhase.CANCELLED:
+                assert job.spec.shutdown is not None
+                assert code is None
+            case JobPhase.FAILED if code == JobCode.CHUNK_PROCESSING_ERROR:
+                assert lacking or self.meddled
+            case JobPhase.FAILED if code != JobCode.TASK_TIMEOUT:
+                expected = {WorkKind.SPLIT: JobCode.INVALID_SOURCE, WorkKind.MERGE: JobCode.MERGE_ERROR}
+                assert code in {expected.get(kind) for kind in self.final}
+            case JobPhase.FAILED:
+                assert job.status.clock is not None
+            case phase:
+                raise AssertionError(f"the end is {phase}")
+
+    def check_answers(self, job: PdfJob, chunks: list[PdfChunk]) -> None:
+        asked = job.spec.retry_request
+        assert asked is None or (job.status.last_retry is not None and job.status.last_retry.id == asked.id)
+        for chunk in chunks:
+            request, answer = chunk.spec.retry_request, chunk.status.last_retry
+            assert request is None or (answer is not None and answer.id == request.id)
 
 
 JobLife.TestCase.settings = settings(
