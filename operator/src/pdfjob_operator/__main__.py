@@ -7,6 +7,7 @@ is released; when it is lost, the process ends at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import sys
@@ -40,6 +41,8 @@ from .workqueue import WorkQueue
 _FINISH_SECONDS: Final = 20.0
 """Reconciles in hand are given so long to finish at the end."""
 _FILL_SECONDS: Final = 2.0
+_LISTED_SECONDS: Final = 5.0
+"""After a watch has listed anew (at the start, after a break), the caches are compared with a LIST so much later."""
 _READY_SECONDS: Final = 30.0
 """S3 is asked at most this often whether it is there."""
 
@@ -72,6 +75,8 @@ class Operator:
         leader = Gauge("pdfjob_is_leader", "1 in the process that works.", registry=metrics.registry)
         leader.set_function(lambda: float(lease is None or lease.held))
         self._s3_seen = float("-inf")
+        self._listed = asyncio.Event()
+        """Set when a watch has listed anew: whatever vanished before that was never told."""
         self._leading = False
         self._synced = False
 
@@ -150,6 +155,8 @@ class Operator:
         self.reconciler.wake(uid)
 
     def _event(self, plural: str, kind: str | None, raw: Mapping[str, Any]) -> None:
+        if kind is None:
+            self._listed.set()
         uid = self.cache.remove(plural, raw) if kind == "DELETED" else self.cache.apply(plural, raw)
         if uid:
             self.reconciler.wake(uid)
@@ -166,7 +173,10 @@ class Operator:
 
     async def _resync_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.resync_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._listed.wait(), self.settings.resync_seconds)
+                await asyncio.sleep(_LISTED_SECONDS)
+            self._listed.clear()
             try:
                 await self._resync()
             except KubernetesError as error:

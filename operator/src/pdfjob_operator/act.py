@@ -154,7 +154,10 @@ class Actor:
                     self.cache.forget(JOBS.plural, job.metadata.uid, action.uid)
                 case DeletePod():
                     namespace, grace = job.metadata.namespace, action.grace_seconds
-                    await self.cluster.delete(PODS, namespace, action.name, action.uid, grace_seconds=grace)
+                    there = await self.cluster.delete(PODS, namespace, action.name, action.uid, grace_seconds=grace)
+                    if not there:  # a ghost: its DELETED event was lost
+                        self.cache.forget(PODS.plural, job.metadata.uid, action.uid)
+                        self.work.wake(job.metadata.uid)
                 case DeleteSelf():
                     await self.cluster.delete(PDFJOBS, job.metadata.namespace, job.metadata.name, job.metadata.uid)
 

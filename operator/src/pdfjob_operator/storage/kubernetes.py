@@ -215,15 +215,16 @@ class Cluster:
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, uid: str, *, grace_seconds: int | None = None
-    ) -> None:
-        """Delete the object with this UID, its dependents in the background. One that is gone is no error."""
+    ) -> bool:
+        """Delete the object with this UID, its dependents in the background; False when it is gone already."""
         body: dict[str, Any] = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
             await self._call("DELETE", _path(kind, namespace, name), body=body)
         except (NotFoundError, ConflictError):  # gone, or another object of that name: not the one that was meant
-            return
+            return False
+        return True
 
     async def delete_all(self, kind: Kind, namespace: str, selector: str) -> None:
         """Delete every object that the label selector takes, in one call."""
