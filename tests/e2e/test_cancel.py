@@ -153,7 +153,7 @@ def test_a_job_is_cancelled_while_it_drains_and_finished_chunks_stay(
     job.wait_for_phases("Succeeded", "Running", "Running")
     job.edit(suspend=True)
     message = job.wait_for_condition("Suspended", "False", "Draining")
-    assert message == "Batch processing paused by user: 2 chunks finish the page in hand"
+    assert message == "Batch processing paused by user: 2 runners finish the page in hand"
     assert job.status["phase"] == "Suspended"
     assert runner_processes(place, "draining"), "they drain"
     took = seconds_until_no_runner(place, "draining", cancel(job))

@@ -31,7 +31,7 @@ from .jobclock import advance
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
 from .plan import merge_inputs
 from .ranges import number_ranges
-from .stages import set_degraded, set_stages, settled
+from .stages import may_be_merged, set_degraded, set_stages, settled
 from .throttle import Throttle
 
 _STEPS: Final = {Reason.FETCHING: "Fetching source", Reason.SPLITTING: "Inspecting document"}
@@ -188,7 +188,7 @@ def _set_suspended(
         return
     text = "Batch processing paused by user"
     if not quiet:
-        conditions.set(kind, "False", Reason.DRAINING, f"{text}: {in_flight} chunks finish the page in hand")
+        conditions.set(kind, "False", Reason.DRAINING, f"{text}: {_runners(in_flight)} the page in hand")
         return
     done = f"{counts.succeeded} of {counts.total} chunks are done; " if counts else ""
     resume = f"resume with: kubectl pdfjob resume {obs.job.metadata.name} -n {obs.job.metadata.namespace}"
@@ -239,6 +239,13 @@ def _closed(counts: ChunkCounts) -> ChunkCounts:
 def _fatal(facts: Facts) -> WorkError | None:
     """Return the error of background work that is not tried again, if any."""
     return next((error for error in facts.errors.values() if error.retry_at is None), None)
+
+
+def _runners(count: int, verb: str = "finish") -> str:
+    """Return ``1 runner finishes`` or ``2 runners finish``."""
+    if count != 1:
+        return f"{count} runners {verb}"
+    return f"1 runner {verb}es" if verb.endswith("sh") else f"1 runner {verb}s"
 
 
 def _summary(counts: ChunkCounts | None) -> Summary | None:
@@ -295,7 +302,7 @@ def _step(
         names = {JobPhase.SUCCEEDED: "Completed", JobPhase.FAILED: f"Failed: {failed or end.succeeded.value}"}
         return names.get(end.phase, end.phase.value)
     if intent is Intent.SUSPEND:
-        return f"Suspending: {in_flight} chunks save their pages" if in_flight else "Suspended"
+        return f"Suspending: {_runners(in_flight, 'save')} pages" if in_flight else "Suspended"
     if intent in _ENDING:
         return _ENDING[intent]
     waiting = next((error for error in facts.errors.values() if error.retry_at is not None), None)
@@ -320,7 +327,7 @@ def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None) -> 
         return 5
     if facts.manifest is None and not is_true(obs.job, JobCondition.SPLIT):
         return 10 + 5 * min(facts.stored, counts.total) // max(counts.total, 1)
-    if settled(counts) and end is None:
+    if may_be_merged(obs.job, counts) and end is None:
         return 75
     return 15 + 60 * counts.succeeded // max(counts.total, 1)
 

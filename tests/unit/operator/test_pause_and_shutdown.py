@@ -59,8 +59,8 @@ def test_a_pause_drains_first_and_says_suspended_when_nothing_runs() -> None:
     assert draining.phase is JobPhase.SUSPENDED
     item = condition(draining, JobCondition.SUSPENDED)
     assert (item.status, item.reason) == ("False", Reason.DRAINING)
-    assert item.message == "Batch processing paused by user: 1 chunks finish the page in hand"
-    assert draining.current_step == "Suspending: 1 chunks save their pages"
+    assert item.message == "Batch processing paused by user: 1 runner finishes the page in hand"
+    assert draining.current_step == "Suspending: 1 runner saves pages"
 
     paused = decided(job, half_done(), split_facts(job, 4, 2)).status
     assert paused is not None
