@@ -113,6 +113,11 @@ def test_unknown_numbers_are_refused_by_name_and_the_others_run() -> None:
     assert refused(answer) == {"41,98-99": "no such chunk: they are numbered 0 to 7"}
 
 
+@pytest.mark.parametrize("index", [0, 7])
+def test_the_first_and_the_last_number_are_known(index: int) -> None:
+    assert refused(answered(asking([index]), [])) == {str(index): "is not stored yet"}
+
+
 def test_before_the_document_is_split_no_chunk_is_known() -> None:
     job = with_status(asking([1]), chunks=None)
     answer = answered(job, [])
