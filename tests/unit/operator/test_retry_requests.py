@@ -126,7 +126,9 @@ def test_before_the_document_is_split_no_chunk_is_known() -> None:
 
 def test_a_chunk_whose_job_exists_runs_whatever_its_phase_says() -> None:
     assert refused(answered(asking([2], force=True), all_kinds(), {2})) == {"2": "runs already"}
-    assert answered(asking(), all_kinds(), {2, 5}).last_retry.chunks == [3], "nor is it asked for with all others"
+    with_all_others = answered(asking(), all_kinds(), {2, 5})
+    assert with_all_others.last_retry.chunks == [3]
+    assert set(refused(with_all_others)) == {"0", "1"}, "nobody asked for it by name"
 
 
 def test_a_higher_limit_makes_force_needless() -> None:
