@@ -42,10 +42,12 @@ from tests.support.product import SYSTEM, Storage, install, wait_until
 ASKED: Final = 200
 CHUNKS: Final = 25
 FLAT: Final = 0.10
+_LARGE: Final = 50
+"""A soak of so many jobs lasts long enough to measure memory."""
 _WINDOW: Final = 8
 _KEPT: Final = 16
 _PARALLELISM: Final = 4
-_POLL_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 1.0
 _STANDSTILL_SECONDS: Final = 240
 """Without the end of any PdfJob for so long the soak gives up and says so."""
 _DEAD_SECONDS: Final = 0.2
@@ -78,7 +80,7 @@ class Size:
             calm=calm,
             window=window,
             kept=min(_KEPT, jobs // 3),
-            kill_seconds=float(os.environ.get("KILL_SECONDS") or (60 if jobs >= 50 else 15)),
+            kill_seconds=float(os.environ.get("KILL_SECONDS") or (60 if jobs >= _LARGE else 15)),
             seed=int(os.environ.get("SEED") or 4),
             minutes=float(os.environ.get("MINUTES") or 25),
         )
@@ -323,7 +325,7 @@ def _report(soak: Soak, watcher: Watcher, findings: Findings) -> bool:
         holds = abs(flat.change) <= FLAT
         figures.append(Figure("resident memory, last tenth of the lives", last, "MiB", first, goal, holds))
         figures.append(Figure("resident memory, highest", flat.highest / 2**20, "MiB"))
-    elif size.jobs >= ASKED:
+    elif size.jobs >= _LARGE:
         figures.append(Figure("lives whose memory could be measured", 0, "", goal="enough to compare", holds=False))
     if findings.broken_off:
         figures.append(Figure("broken off", 1, "", goal="0", holds=False))
