@@ -92,8 +92,9 @@ def _set_last_stages(
     if counts.failed or counts.cancelled:
         message = _chunk_failure(job.metadata.name, counts, chunks)
         if not may_be_merged(job, counts):
-            conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", Reason.CHUNKS_FAILED, message)
-            conditions.set(JobCondition.MERGED, "False", Reason.CHUNKS_FAILED, "not merged, since chunks failed")
+            reason, why = (Reason.CHUNKS_FAILED, "failed") if counts.failed else (Reason.CANCELLED, "did not run")
+            conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", reason, message)
+            conditions.set(JobCondition.MERGED, "False", Reason.CHUNKS_FAILED, f"not merged, since chunks {why}")
             return LastError(code=JobCode.CHUNK_PROCESSING_ERROR.value, message=message)
         allowed = f"as spec.failurePolicy.maxFailedChunks: {job.spec.failure_policy.max_failed_chunks} allows"
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", Reason.CHUNKS_FAILED, f"{allowed}: {message}")
@@ -185,10 +186,12 @@ def _what_holds_chunks_up(obs: Observation, now: datetime) -> str:
 
 
 def _chunk_failure(name: str, counts: ChunkCounts, chunks: Mapping[int, PdfChunkStatus]) -> str:
+    if not counts.failed:
+        return f"{counts.cancelled} of {counts.total} chunks never ran to their end"
     failed = [(index, chunk) for index, chunk in sorted(chunks.items()) if chunk.phase is ChunkPhase.FAILED]
     numbers = number_ranges((index, index) for index, _ in failed) or ""
     errors = [chunk.last_error for _, chunk in failed if chunk.last_error is not None]
-    if failed and counts.failed == counts.total and all(error.code == "NO_TEXT" for error in errors):
+    if counts.failed == counts.total and all(error.code == "NO_TEXT" for error in errors):
         return (
             "no chunk has text: scan? use OCR or Gemini Pdf mode (ocrmypdf puts text into a scan), then submit it again"
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pdfjob_api.conditions import ChunkPhase, JobPhase
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.pdfchunk import Ending, EndReason, PdfChunk
 from pdfjob_api.pdfjob import Shutdown
 from tests.support.builders import pdf_chunk, pdf_job, raw_pod, split_facts, terminated
-from tests.support.deciding import NOTHING, decided
+from tests.support.deciding import NOTHING, condition, decided
 
 
 def ending(index: int, reason: EndReason) -> PdfChunk:
@@ -31,3 +31,8 @@ def test_a_job_does_not_end_before_the_end_of_each_start_is_recorded(shutdown: S
     status = decided(job, chunks, both_read, *pods).status
     assert status is not None
     assert status.phase in {JobPhase.STOPPED, JobPhase.CANCELLED}
+    chunks_succeeded = condition(status, JobCondition.CHUNKS_SUCCEEDED)
+    assert (chunks_succeeded.reason, chunks_succeeded.message) == (
+        Reason.CANCELLED,
+        "2 of 2 chunks never ran to their end",
+    )
