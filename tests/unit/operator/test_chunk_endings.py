@@ -109,6 +109,8 @@ def test_an_ending_of_an_earlier_start_says_nothing_of_a_later_one() -> None:
     chunk = under_way(EndReason.SUSPENDED, starts=2, history=[record(1)])
     failed = raw_job(start=2), raw_pod(terminated(71), start=2, phase="Failed")
     assert written(chunk_decided(chunk, *failed, end=NOTHING)).history[-1].outcome is Outcome.FAILED
+    runs = raw_job(start=2), raw_pod(running(), start=2, phase="Running")
+    assert of_type(chunk_decided(chunk, *runs), DeleteJob) == []
 
 
 def test_what_was_being_suspended_still_ends_when_the_job_is_resumed_and_goes_on_with_its_pages() -> None:
