@@ -31,6 +31,7 @@ from tests.support.product import (
 
 CHUNKS: Final = 24
 HAND_OVER_SECONDS: Final = 3
+LEASE_SECONDS: Final = 10
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +133,15 @@ def test_the_standby_is_ready_and_says_so_and_writes_nothing(job: Job) -> None:
 def test_sigterm_hands_over_at_once(job: Job) -> None:
     works, waits = pods()
     kubectl("delete", "pod", name_of(works), "-n", SYSTEM, "--wait=false")
-    taken = wait_until(partial(first_write, job, name_of(waits)), "the standby works", 30).asked
-    *_, last = writes_of_pod(name_of(works))
-    assert last.resource == "leases", "the old one ended what it had in hand, and then released the lease"
-    assert last.time < taken
-    assert (taken - last.asked).total_seconds() < HAND_OVER_SECONDS
+    works_now = wait_until(partial(first_write, job, name_of(waits)), "the standby works", 30).asked
+    *_, released = writes_of_pod(name_of(works))
+    assert released.resource == "leases", "the old one ended what it had in hand, and then released the lease"
+    later = (write for write in writes_of_pod(name_of(waits)) if write.time > released.time)
+    taken = next(write for write in later if write.code == 200)
+    assert taken.resource == "leases"
+    assert (taken.asked - released.asked).total_seconds() < HAND_OVER_SECONDS
+    assert released.time < works_now, "the old one had ended before the new one began"
+    assert (works_now - released.asked).total_seconds() < LEASE_SECONDS, "nobody waited for the lease to expire"
     end_well(job)
 
 
