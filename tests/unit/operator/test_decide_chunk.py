@@ -51,7 +51,8 @@ def test_running_is_written_once() -> None:
 
 def test_the_heartbeat_is_read_after_20_seconds() -> None:
     chunk = pdf_chunk(0, phase=ChunkPhase.RUNNING, attempts=1, starts=1)
-    decision = chunk_decided(chunk, raw_job(), raw_pod(running(-25), phase="Running"))
+    assert chunk_decided(chunk, raw_job(), raw_pod(running(-19), phase="Running")).actions == ()
+    decision = chunk_decided(chunk, raw_job(), raw_pod(running(-20), phase="Running"))
     assert decision.actions == (ReadProgress(chunk, 1),)
     assert decision.requeue_seconds == 20
 

@@ -11,7 +11,7 @@ from pdfjob_api.pdfjob import FailurePolicy, PdfJobStatus
 from pdfjob_operator.actions import Decision, StartWork
 from pdfjob_operator.observation import Merged, WorkKind
 from pdfjob_operator.plan import merge_inputs
-from tests.support.builders import failed, pdf_chunk, pdf_job, split_facts, succeeded
+from tests.support.builders import failed, pdf_chunk, pdf_job, raw_pod, running, split_facts, succeeded
 from tests.support.deciding import condition, decided
 
 MERGES = (StartWork(WorkKind.MERGE),)
@@ -101,6 +101,12 @@ def test_what_it_lacks_is_said_before_and_after_the_merge() -> None:
     assert (done.result.partial, done.result.missing_pages) == (True, "1-4")
     assert done.chunks is not None
     assert (done.chunks.succeeded, done.chunks.failed, done.chunks.total) == (8, 2, 10)
+
+
+def test_a_job_whose_chunks_have_all_ended_does_not_wait_for_a_pod_that_is_slow_to_go() -> None:
+    job, chunks = pdf_job(), [failed(0), succeeded(1)]
+    slow = raw_pod(running(), start=4, phase="Running", deleted=20)
+    assert status_of(decided(job, chunks, split_facts(job, 4, 2), slow)).phase is JobPhase.FAILED
 
 
 def test_a_policy_that_is_lowered_after_the_merge_counts_as_long_as_the_job_has_not_ended() -> None:
