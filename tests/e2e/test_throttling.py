@@ -88,6 +88,7 @@ def held(job: Job) -> str:
     status = job.status
     assert (status["phase"], status["effectiveParallelism"], status["retries"]) == ("Running", 1, 0)
     assert [chunk["status"]["attempts"] for chunk in job.chunks()] == [0] * CHUNKS
+    assert status["currentStep"] in {"Waiting: AUTH_ERROR", "Processing chunk 0/10"}, "the latter while a probe runs"
     assert CHECKS in message
     assert f"kubectl pdfjob retry {job.name}" in message
     assert message.endswith("the last error: the key was refused")

@@ -47,6 +47,10 @@ class Conditions:
         item = self._items.get(kind.value)
         return item is not None and item.status == "True"
 
+    def reason_of_true(self, kind: JobCondition) -> str | None:
+        """Return the reason of a condition that is True; None while it is not."""
+        return self._items[kind.value].reason if self.is_true(kind) else None
+
     def broken(self) -> str | None:
         """Return the reason of the latest stage that is False: it names the cause, the error code only its class."""
         stages = (self._items.get(kind.value) for kind in _STAGES)

@@ -99,6 +99,8 @@ def compute_status(
         counts = _closed(counts)
     if end is None and counts is not None:
         set_degraded(conditions, obs, chunks, throttle, now)
+    elif end is not None and conditions.is_true(JobCondition.DEGRADED):
+        conditions.set(JobCondition.DEGRADED, "False", Reason.DISPATCHING, "the job has ended")
     _set_suspended(conditions, obs, counts, intent, in_flight, quiet=quiet)
     _set_summary(conditions, end)
     values = {
@@ -308,6 +310,9 @@ def _step(
     waiting = next((error for error in facts.errors.values() if error.retry_at is not None), None)
     if waiting is not None and not (counts and counts.running):
         return f"Waiting: {waiting.reason.value}"
+    held = conditions.reason_of_true(JobCondition.DEGRADED)
+    if held is not None and not (counts and counts.running):
+        return f"Waiting: {held}"
     if counts is None:
         return _STEPS.get(facts.step, "Waiting") if facts.step else "Accepted"
     if facts.manifest is None:

@@ -10,8 +10,8 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfchunk import Outcome, PdfChunk
-from pdfjob_api.pdfjob import Limits, PdfJob, PdfJobStatus
-from tests.support.builders import at, pdf_chunk, pdf_job, raw_job, raw_pod, split_facts, succeeded
+from pdfjob_api.pdfjob import Limits, PdfJob, PdfJobStatus, Shutdown
+from tests.support.builders import at, pdf_chunk, pdf_job, raw_job, raw_pod, running, split_facts, succeeded
 from tests.support.deciding import condition, decided, queued_job, record, started
 
 UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
@@ -162,3 +162,21 @@ def test_it_says_so_no_more_when_the_pod_has_its_node() -> None:
     again = job_of_four(degraded, limits=Limits(pending_timeout_seconds=60))
     status = decided(again, chunks, FACTS, raw_job(chunk=0), raw_pod(chunk=0), seconds=61).status
     assert condition(status, JobCondition.DEGRADED).reason == Reason.DISPATCHING
+
+
+def test_the_step_says_what_a_held_job_waits_for_unless_a_chunk_runs() -> None:
+    status = decided(job_of_four(), held(), FACTS).status
+    assert status is not None
+    assert status.current_step == "Waiting: AUTH_ERROR"
+    runs = pdf_chunk(3, phase=ChunkPhase.RUNNING, attempts=1, starts=1)
+    raws = raw_job(chunk=3), raw_pod(running(), chunk=3, phase="Running")
+    status = decided(job_of_four(), [*held()[:3], runs], FACTS, *raws).status
+    assert status is not None
+    assert status.current_step == "Processing chunk 0/4"
+
+
+def test_a_job_that_has_ended_is_held_by_nothing() -> None:
+    before = decided(job_of_four(), held(), FACTS).status
+    status = decided(job_of_four(before, shutdown=Shutdown.CANCEL), held(), FACTS).status
+    item = condition(status, JobCondition.DEGRADED)
+    assert (item.status, item.message) == ("False", "the job has ended")
