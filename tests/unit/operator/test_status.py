@@ -236,6 +236,13 @@ def test_storage_that_is_away_is_waited_for_and_named() -> None:
     assert (status.phase, status.current_step) == (JobPhase.SPLITTING, "Waiting: StorageUnreachable")
 
 
+def test_while_chunks_run_the_step_tells_of_them_although_the_storage_is_away() -> None:
+    job = pdf_job()
+    facts = Facts(plan=plan_of(job, 4), errors={WorkKind.SPLIT: WorkError(Reason.STORAGE_UNREACHABLE, "away", RETRY)})
+    assert status_of(job, [pdf_chunk(0)], facts).current_step == "Waiting: StorageUnreachable"
+    assert status_of(job, [pdf_chunk(0, phase=ChunkPhase.RUNNING)], facts).current_step == "Storing chunk 0/2"
+
+
 def test_a_failed_merge_keeps_the_chunks_and_ends_the_job() -> None:
     job = pdf_job()
     error = WorkError(Reason.MERGE_FAILED, "the result of chunk 0 is gone", None)
