@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from devcluster.paths import Paths
-from tests.support.cluster import environment, kubectl, kubectl_json
 from tests.support.fault_lab import Installation, Lab, open_lab
+from tests.support.fault_rest import installed_operator_at_rest
 from tests.support.fault_table import FAULT, STAGE, Row, write_table
 from tests.support.fault_verdict import Reference, lived_through
-from tests.support.product import SYSTEM, install, operator_pods, wait_until
-
-_DEPLOYMENT: Final = ("deployment/pdfjob", "-n", SYSTEM)
-_GUARD: Final = """
-exec 9>"$LOCK"; flock -s 9; echo ready; cat > /dev/null
-flock -n -x 9 && exec kubectl scale deployment/pdfjob -n "$SYSTEM" --replicas="$REPLICAS"
-"""
-"""Brings the installed operator back when the last of the test processes has ended, in whatever way."""
+from tests.support.product import install
 
 
 class Recorder:
@@ -61,44 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def installation(pytestconfig: pytest.Config) -> Iterator[Installation]:
-    """The product of this work tree, its operator scaled to nothing until the last test process ends."""
-    lock = Paths.from_environment().cache / "faults.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.with_suffix(".install").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not (pytestconfig.getoption("--as-installed") or operator_stands_still()):
-            install()
-        before = replicas_before(lock.with_suffix(".replicas"))
-        guard = subprocess.Popen(
-            ["sh", "-c", _GUARD],
-            env={**environment(), "LOCK": str(lock), "SYSTEM": SYSTEM, "REPLICAS": str(before)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert guard.stdout is not None
-        assert guard.stdin is not None
-        assert guard.stdout.readline() == "ready\n"
-        kubectl("scale", *_DEPLOYMENT, "--replicas=0")
-        wait_until(lambda: not operator_pods(), "the installed operator has ended")
-    yield Installation.read()
-    guard.stdin.close()
-    guard.wait(60)
-
-
-def replicas_before(note: Path) -> int:
-    """Return how many operators the installation has; once they stand still, as the process that stopped them noted."""
-    now: int = kubectl_json("get", *_DEPLOYMENT)["spec"]["replicas"]
-    if now > 0:
-        note.write_text(str(now))
-    return now or (int(note.read_text()) if note.exists() else 1)
-
-
-def operator_stands_still() -> bool:
-    """Whether another process of this run has stopped the installed operator already."""
-    found = kubectl("get", *_DEPLOYMENT, "-o", "jsonpath={.spec.replicas}", check=False)
-    return found.stdout.strip() == "0"
+    """The product of this work tree, its operator at rest until the last test process ends."""
+    with installed_operator_at_rest(None if pytestconfig.getoption("--as-installed") else install):
+        yield Installation.read()
 
 
 @pytest.fixture(autouse=True)
