@@ -6,7 +6,7 @@ The priorities are above the default, so that a job of somebody else on the same
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from tests.support import pdfs
 from tests.support.audit import operator_writes
 from tests.support.cluster import fresh_namespace, kubectl
 from tests.support.product import MAX_CONCURRENT_CHUNKS, Job, Storage, submit, wait_until
-from tests.support.puppets import RESOURCES, puppets
+from tests.support.puppets import RESOURCES, Puppets, puppets
 from tests.support.shell_runners import shell_processor
 
 CHUNKS: Final = 9
@@ -35,6 +35,12 @@ def small(namespace: str, storage: Storage) -> dict[str, Any]:
     return stored(namespace, storage, FEW)
 
 
+@pytest.fixture
+def stage() -> Iterator[Puppets]:
+    with puppets() as made:
+        yield made
+
+
 def stored(namespace: str, storage: Storage, pages: int) -> dict[str, Any]:
     key = f"pdfjob/inbox/{namespace}/{pages}.pdf"
     storage.put(key, pdfs.text_pdf(pages))
@@ -50,57 +56,76 @@ def submit_chunks(namespace: str, name: str, source: dict[str, Any], *seconds: f
     return submit(namespace, name, source, chunking=chunking, processor=shell_processor(script), runner=runner, **spec)
 
 
-def test_parallelism_is_kept_and_follows_kubectl_scale_in_flight(namespace: str, small: dict[str, Any]) -> None:
-    job = submit_chunks(namespace, "scaled", small, 0.5, 4, parallelism=1)
-    wait_until(lambda: "Succeeded" in phases(job) and running(job) == 1, "the second chunk runs")
-    scaled = datetime.now().astimezone()
-    kubectl("scale", "pdfjob/scaled", "-n", namespace, "--replicas=4")
+def test_parallelism_is_kept_and_follows_kubectl_scale_in_flight(
+    namespace: str, stage: Puppets, small: dict[str, Any]
+) -> None:
+    job = submit(namespace, "scaled", small, parallelism=1, **stage.job("scaled", FEW, "door go; store x"))
+    stage.tell("scaled", [0], "store x")
+    wait_until(lambda: phases(job)[:2] == ["Succeeded", "Running"], "the second chunk runs")
+    assert running(job) == 1
+    kubectl("scale", "pdfjob/scaled", "-n", namespace, "--replicas=3")
+    wait_until(lambda: running(job) == 3, "as many run as wanted")
+    stage.open("scaled", "go")
     job.succeed()
-    intervals = run_times(job)
-    assert most_at_once(interval for interval in intervals if interval[0] < scaled.replace(microsecond=0)) == 1
-    assert most_at_once(intervals) == 4
+    assert most_at_once(run_times(job)) == 3
 
 
 def test_a_job_of_higher_priority_goes_first_and_nothing_that_runs_is_pre_empted(
-    namespace: str, source: dict[str, Any]
+    namespace: str, stage: Puppets, source: dict[str, Any]
 ) -> None:
-    low = submit_chunks(namespace, "low", source, 4, priority=6, parallelism=8)
+    spec = stage.job("low", CHUNKS, "door go; store x")
+    low = submit(namespace, "low", source, priority=6, parallelism=8, **spec)
     wait_until(lambda: running(low) == MAX_CONCURRENT_CHUNKS, "the low one runs as it was alone")
-    high = submit_chunks(namespace, "high", source, 1, priority=9, parallelism=8)
+    high = submit(namespace, "high", source, priority=9, parallelism=8, **stage.job("high", CHUNKS, "store x"))
+    high.wait_for(phase="Running")
+    assert running(low) == MAX_CONCURRENT_CHUNKS
+    stage.open("low", "go")
     high.succeed()
     low.succeed()
     order = dispatched(namespace)
-    assert "low" not in between(order, "high"), "a chunk of low priority started although one of high priority waited"
-    assert order[-1] == "low", "the low one waited"
+    assert order[:MAX_CONCURRENT_CHUNKS] == ["low"] * MAX_CONCURRENT_CHUNKS
+    assert between(order, "high") == ["high"] * CHUNKS, "one of low priority started although a higher one waited"
     assert most_at_once([*run_times(low), *run_times(high)]) <= MAX_CONCURRENT_CHUNKS
     assert [chunk["status"]["starts"] for chunk in low.chunks()] == [1] * CHUNKS
 
 
-def test_jobs_of_equal_priority_take_turns(namespace: str, source: dict[str, Any]) -> None:
-    jobs = [submit_chunks(namespace, name, source, 3, priority=9, parallelism=8) for name in ("early", "late")]
+def test_jobs_of_equal_priority_take_turns(namespace: str, stage: Puppets, source: dict[str, Any]) -> None:
+    jobs = []
+    for name in ("early", "late"):
+        spec = stage.job(name, CHUNKS, "door second; store x")
+        stage.tell(name, range(MAX_CONCURRENT_CHUNKS) if name == "early" else [], "door first; store x")
+        jobs.append(submit(namespace, name, source, priority=9, parallelism=8, **spec))
+        wait_until(lambda: running(jobs[0]) == MAX_CONCURRENT_CHUNKS, "the early one has every place")
+    jobs[1].wait_for(phase="Running")
+    stage.open("early", "first")
     half = MAX_CONCURRENT_CHUNKS // 2
     wait_until(lambda: [running(job) for job in jobs] == [half, half], "each has half of the places")
     for job in jobs:
+        stage.open(job.name, "second")
         job.succeed()
     assert most_at_once([interval for job in jobs for interval in run_times(job)]) <= MAX_CONCURRENT_CHUNKS
 
 
-def test_a_priority_edited_in_flight_decides_the_next_start(namespace: str, source: dict[str, Any]) -> None:
-    with puppets() as stage:
-        jobs = {}
-        for name, priority in (("first", 9), ("second", 8)):
-            spec = stage.job(name, CHUNKS, "door go; store x")
-            jobs[name] = submit(namespace, name, source, priority=priority, parallelism=CHUNKS, **spec)
-            wait_until(lambda: running(jobs["first"]) == MAX_CONCURRENT_CHUNKS, "the first has every place")
-        wait_until(lambda: jobs["second"].status.get("phase") == "Running", "the second waits for a place")
-        waits = jobs["second"].wait_for_condition("ChunksSucceeded", "Unknown")
-        assert "chunks wait for a free place of the installation (maxConcurrentChunks)" in waits
-        jobs["second"].edit(priority=10)
-        jobs["second"].wait_for(observedGeneration=2)
-        stage.open("second", "go")
-        stage.open("first", "go")
-        jobs["second"].succeed()
-        jobs["first"].succeed()
+def test_a_priority_edited_in_flight_decides_the_next_start(
+    namespace: str, stage: Puppets, source: dict[str, Any]
+) -> None:
+    jobs = {}
+    for name, priority in (("first", 9), ("second", 8)):
+        spec = stage.job(name, CHUNKS, "door go; store x")
+        jobs[name] = submit(namespace, name, source, priority=priority, parallelism=CHUNKS, **spec)
+        wait_until(lambda: running(jobs["first"]) == MAX_CONCURRENT_CHUNKS, "the first has every place")
+    first, second = jobs.values()
+    second.wait_for(phase="Running")
+    capped = "chunks wait for a free place of the installation (maxConcurrentChunks)"
+    wait_until(
+        lambda: capped in second.condition("ChunksSucceeded").get("message", ""), "the second says what it waits for"
+    )
+    second.edit(priority=10)
+    second.wait_for(observedGeneration=2)
+    for job in (second, first):
+        stage.open(job.name, "go")
+    second.succeed()
+    first.succeed()
     order = dispatched(namespace)
     assert order[:MAX_CONCURRENT_CHUNKS] == ["first"] * MAX_CONCURRENT_CHUNKS
     assert between(order, "second") == ["second"] * CHUNKS, "one of lower priority started although a higher one waited"
@@ -117,18 +142,17 @@ def test_a_job_of_many_chunks_does_not_starve_one_of_three(namespace: str, stora
     big.edit(shutdown="Cancel")
 
 
-def test_a_lower_parallelism_takes_effect_as_chunks_end(namespace: str, storage: Storage) -> None:
-    with puppets() as stage:
-        spec = stage.job("narrowed", 7, "door a; store x")
-        job = submit(namespace, "narrowed", stored(namespace, storage, 7), priority=9, parallelism=4, **spec)
-        wait_until(lambda: running(job) == 4, "four run")
-        stage.tell("narrowed", range(7), "rest 1; store x")
-        job.edit(parallelism=1)
-        job.wait_for(observedGeneration=2)
-        assert running(job) == 4, "nothing that runs is ended"
-        stage.open("narrowed", "a")
-        job.succeed()
-    late = sorted(interval for interval in run_times(job))[4:]
+def test_a_lower_parallelism_takes_effect_as_chunks_end(namespace: str, stage: Puppets, storage: Storage) -> None:
+    spec = stage.job("narrowed", 7, "door go; store x")
+    job = submit(namespace, "narrowed", stored(namespace, storage, 7), priority=9, parallelism=4, **spec)
+    wait_until(lambda: running(job) == 4, "four run")
+    stage.tell("narrowed", range(7), "rest 1; store x")
+    job.edit(parallelism=1)
+    job.wait_for(observedGeneration=2)
+    assert running(job) == 4, "nothing that runs is ended"
+    stage.open("narrowed", "go")
+    job.succeed()
+    late = sorted(run_times(job))[4:]
     assert most_at_once(late) == 1
 
 
