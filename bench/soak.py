@@ -32,11 +32,12 @@ from bench.soaking.fates import PAGES_PER_CHUNK, ExpectedJob, plan_of, predict
 from bench.soaking.memory import flatness
 from bench.soaking.node import LABEL
 from bench.soaking.operator import Watcher, start_operator
-from bench.soaking.surroundings import installed_operator_at_rest, remove_objects, simulated_node
+from bench.soaking.surroundings import remove_objects, simulated_node
 from bench.soaking.verdict import counter_differences, gauge_differences, job_differences, played_differences
 from tests.support import pdfs
 from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
 from tests.support.fault_cluster import Access, Api, Raw, own_namespace
+from tests.support.fault_rest import installed_operator_at_rest
 from tests.support.product import SYSTEM, Storage, install, wait_until
 
 ASKED: Final = 200

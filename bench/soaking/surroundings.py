@@ -10,21 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.soaking.node import LABEL
-from tests.support.cluster import REPOSITORY, kubeconfig, kubectl, kubectl_json
-from tests.support.product import SYSTEM, Storage, operator_pods, wait_until
-
-
-@contextmanager
-def installed_operator_at_rest() -> Iterator[None]:
-    """Let the installed operator rest while the block runs: the soak's own takes its Lease."""
-    deployment = ("deployment/pdfjob", "-n", SYSTEM)
-    before = kubectl_json("get", *deployment)["spec"]["replicas"] or 1
-    kubectl("scale", *deployment, "--replicas=0")
-    try:
-        wait_until(lambda: not operator_pods(), "the installed operator has ended")
-        yield
-    finally:
-        kubectl("scale", *deployment, f"--replicas={before}")
+from tests.support.cluster import REPOSITORY, kubeconfig, kubectl
+from tests.support.product import Storage, wait_until
 
 
 @contextmanager
