@@ -18,6 +18,7 @@ from tests.support.fault_cluster import Access, Api, PodWatch, Raw, own_namespac
 from tests.support.fault_effects import Gate, strike_after
 from tests.support.fault_operator import OperatorProcess
 from tests.support.fault_proxy import Proxy, Rule, matches, trust
+from tests.support.fault_rest import see_that_it_rests
 from tests.support.product import SYSTEM, NotYetError, Storage
 from tests.support.web_server import ADDRESS
 
@@ -218,6 +219,7 @@ def open_lab(
     namespace = f"fault-{uuid.uuid4().hex[:8]}"
     found = installation.config
     bucket = namespace if own_bucket else found["s3"]["bucket"]
+    see_that_it_rests()
     with ExitStack() as stack:
         if own_bucket:
             stack.callback(_remove_bucket, installation.storage, bucket)

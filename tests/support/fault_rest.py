@@ -57,6 +57,13 @@ def installed_operator_at_rest(prepare: Callable[[], None] | None = None) -> Ite
         guard.wait(60)
 
 
+def see_that_it_rests() -> None:
+    """Scale the installed operator to nothing again, should somebody have brought it back meanwhile."""
+    if not _rests():
+        kubectl("scale", *_DEPLOYMENT, "--replicas=0")
+        wait_until(lambda: not operator_pods(), "the installed operator has ended")
+
+
 def _replicas_before(note: Path) -> int:
     """Return how many operators the installation has; once they rest, as the process that stopped them noted."""
     now: int = kubectl_json("get", *_DEPLOYMENT)["spec"]["replicas"]
