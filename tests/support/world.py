@@ -437,7 +437,7 @@ class World(ApiServer):
             return
         self.must(after.phase in _AGAIN, f"{name} goes from {before.phase} to {after.phase}")
         id_ = None
-        if after.last_job_retry_id != before.last_job_retry_id:
+        if after.last_job_retry_number != before.last_job_retry_number:
             id_ = after.last_job_retry_id
         elif after.last_retry != before.last_retry and after.last_retry is not None:
             id_ = after.last_retry.id

@@ -170,6 +170,9 @@ class PdfChunkStatus(Model):
     last_job_retry_id: str | None = Field(
         default=None, max_length=128, description="Id of the PdfJob's last retryRequest that took this chunk."
     )
+    last_job_retry_number: int = Field(
+        default=0, ge=0, description="Number of that request; with it an id may be used again."
+    )
     fresh_after: int = Field(
         default=0,
         ge=0,

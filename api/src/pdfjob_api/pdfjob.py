@@ -388,6 +388,7 @@ class LastRetry(Model):
     """The answer to the last retry request."""
 
     id: str = Field(max_length=128, description="Id of the request.")
+    number: int = Field(default=1, ge=0, description="Which request it was, counted from 1.")
     message: str = Field(max_length=1024, description="For people, e.g. Retrying 2 chunks.")
     retried_count: int = Field(default=0, ge=0, description="Chunks that start again.")
     chunks: list[int] = Field(

@@ -57,14 +57,15 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
     total = job.status.chunks.total if job.status.chunks else len(obs.chunks)
     for index in sorted(set(request.chunks) if request.chunks is not None else _eligible(obs, in_flight)):
         chunk = obs.chunks.get(index)
-        if chunk is not None and chunk.status.last_job_retry_id == request.id and job.spec.shutdown is None:
+        if chunk is not None and _is_marked(chunk, request, job) and job.spec.shutdown is None:
             again.append(index)  # taken already, by a process that did not live to say so
             continue
         reason = _no_such_chunk(index, total) if chunk is None else None
         if chunk is not None:
             reason = _refusal(chunk, job, force=request.force, in_flight=index in in_flight)
         if reason is None and chunk is not None:
-            taken[index] = reopened(chunk, now).model_copy(update={"last_job_retry_id": request.id})
+            mark = {"last_job_retry_id": request.id, "last_job_retry_number": _number(job)}
+            taken[index] = reopened(chunk, now).model_copy(update=mark)
         elif reason is not None:
             refused.setdefault(reason, []).append(index)
     chunks = sorted([*taken, *again])
@@ -76,6 +77,7 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
         message += "; what is there is merged again"
     last = LastRetry(
         id=request.id,
+        number=_number(job),
         message=message,
         retried_count=len(chunks),
         chunks=chunks[:_LISTED],
@@ -145,12 +147,22 @@ def _eligible(obs: Observation, in_flight: set[int]) -> list[int]:
     """Chunks that a request takes which names none: failed, scheduled for a retry, or never run."""
     phases = {ChunkPhase.FAILED, ChunkPhase.RETRY_SCHEDULED, ChunkPhase.CANCELLED}
     request = obs.job.spec.retry_request
-    marked = request.id if request is not None else None
     return [
         index
         for index, chunk in obs.chunks.items()
-        if (chunk.status.phase in phases and index not in in_flight) or chunk.status.last_job_retry_id == marked
+        if (chunk.status.phase in phases and index not in in_flight)
+        or (request is not None and _is_marked(chunk, request, obs.job))
     ]
+
+
+def _is_marked(chunk: PdfChunk, request: RetryRequest, job: PdfJob) -> bool:
+    """Whether this very request has taken a chunk; an earlier one may have had the same id."""
+    mark = (chunk.status.last_job_retry_id, chunk.status.last_job_retry_number)
+    return mark == (request.id, _number(job))
+
+
+def _number(job: PdfJob) -> int:
+    return job.status.last_retry.number + 1 if job.status.last_retry is not None else 1
 
 
 def _no_such_chunk(index: int, total: int) -> str:

@@ -57,6 +57,7 @@ FULL_JOB_STATUS: Final[dict[str, Any]] = PdfJobStatus(
     last_error=_ERROR,
     last_retry=LastRetry(
         id="i" * 128,
+        number=2,
         message="Retrying 2 chunks",
         retried_count=2,
         chunks=[2, 5],
@@ -98,6 +99,7 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
     ending=Ending(start=12, reason=EndReason.PENDING, code=ChunkCode.IMAGE_ERROR, message="no such image"),
     last_retry=ChunkRetry(id="r-1", accepted=False, message="the chunk runs", time=_TIME),
     last_job_retry_id="r-2",
+    last_job_retry_number=2,
     fresh_after=3,
     result=ChunkResultStatus(
         uri="s3://b/k", sha256=_SHA, bytes=1, sentences=2, missing_pages=3, tokens=Tokens(input=4, output=5)

@@ -143,7 +143,7 @@ def test_several_operators_are_spread_and_evicted_one_at_a_time() -> None:
     alone = render()
     assert not alone.of("PodDisruptionBudget"), "a budget for one pod would keep its node from being drained"
     assert "affinity" not in alone.pods["pdfjob"]
-    mine = {"nodeAffinity": {}}
+    mine: dict[str, Any] = {"nodeAffinity": {}}
     assert render({"operator": {"replicas": 3, "affinity": mine}}).pods["pdfjob"]["affinity"] == mine
 
 

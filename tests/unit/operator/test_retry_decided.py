@@ -246,7 +246,7 @@ def test_a_job_that_its_user_ended_stays_so_and_says_why(
     shutdown: Shutdown, phase: JobPhase, request_: RetryRequest
 ) -> None:
     job = asking(request_, finished(phase), shutdown=shutdown)
-    marked = with_status(failed(1), phase=ChunkPhase.CANCELLED, last_job_retry_id="again")
+    marked = with_status(failed(1), phase=ChunkPhase.CANCELLED, last_job_retry_id="again", last_job_retry_number=1)
     decision = decided(job, [succeeded(0), marked, pdf_chunk(2, phase=ChunkPhase.CANCELLED)], Facts())
     assert decision.status is not None
     assert decision.status.phase is phase

@@ -63,7 +63,7 @@ def refused(answer: Answer) -> dict[str, str]:
 def test_without_chunks_it_takes_what_waits_for_a_retry_or_never_ran() -> None:
     answer = answered(asking(), all_kinds(), {5})
     assert answer.last_retry.model_dump(exclude={"refused"}) == {
-        "id": "again", "message": "Retrying 2 chunks", "retried_count": 2, "chunks": [2, 3], "time": at(0),
+        "id": "again", "number": 1, "message": "Retrying 2 chunks", "retried_count": 2, "chunks": [2, 3], "time": at(0),
     }  # fmt: skip
     assert refused(answer) == {"0": USED_UP, "1": "failed for good with INVALID_PDF; force: true tries it all the same"}
     assert {index: status.phase for index, status in answer.taken.items()} == {
@@ -201,8 +201,10 @@ def test_a_job_that_its_user_ended_or_is_ending_refuses(
 
 
 def test_chunks_taken_before_a_crash_are_in_the_answer_and_not_taken_twice() -> None:
-    taken = scheduled(2, last_job_retry_id="again")
-    under_way = pdf_chunk(5, phase=ChunkPhase.RUNNING, attempts=1, starts=2, last_job_retry_id="again")
+    taken = scheduled(2, last_job_retry_id="again", last_job_retry_number=1)
+    under_way = pdf_chunk(
+        5, phase=ChunkPhase.RUNNING, attempts=1, starts=2, last_job_retry_id="again", last_job_retry_number=1
+    )
     chunks = [*all_kinds()[:2], taken, all_kinds()[3], succeeded(4), under_way]
     for job in (asking(), asking([2, 3, 5])):
         answer = answered(job, chunks, {5})
@@ -213,7 +215,9 @@ def test_chunks_taken_before_a_crash_are_in_the_answer_and_not_taken_twice() -> 
 def test_what_was_taken_before_a_crash_counts_no_more_once_the_job_is_stopped() -> None:
     """Else the answer would open the stopped job again, and again after that."""
     job = with_spec(asking(phase=JobPhase.STOPPED), shutdown=Shutdown.STOP)
-    answer = answered(job, [pdf_chunk(2, phase=ChunkPhase.CANCELLED, last_job_retry_id="again")])
+    answer = answered(
+        job, [pdf_chunk(2, phase=ChunkPhase.CANCELLED, last_job_retry_id="again", last_job_retry_number=1)]
+    )
     assert (answer.last_retry.retried_count, answer.merges) == (0, False)
 
 
@@ -288,3 +292,12 @@ def test_the_answer_to_a_chunk_is_told() -> None:
     yes, no = (ChunkRetry(id="x", accepted=good, message="runs already", time=at(0)) for good in (True, False))
     assert answer_event(failed(3), yes) == ("Normal", "RetryRequested", "Retrying chunk 3")
     assert answer_event(failed(3), no) == ("Warning", "RetryRequested", "chunk 3 is not retried: runs already")
+
+
+def test_an_id_that_was_used_before_another_is_new_again() -> None:
+    before = failed(2).model_copy(update={"status": failed(2).status.model_copy(
+        update={"last_job_retry_id": "again", "last_job_retry_number": 1})})  # fmt: skip
+    job = asking(force=True)
+    last = LastRetry(id="other", number=2, message="", time=at(-5))
+    answer = answered(job.model_copy(update={"status": job.status.model_copy(update={"last_retry": last})}), [before])
+    assert (list(answer.taken), answer.last_retry.number) == ([2], 3)
