@@ -32,7 +32,8 @@ def verdict(
     Parameters
     ----------
     starts
-        Starts by index of the chunk, where the fault costs more than one. The bound is exact.
+        Starts by index of the chunk at most, where the fault may cost more than one: a runner that is told to end may
+        have finished by then.
     finished
         How often a runner did the whole of a chunk, where the fault took away what one had done; else once.
     timeout
@@ -63,10 +64,11 @@ def ended_well(lab: Lab, job: FaultJob, reference: Reference) -> None:
 def nothing_paid_twice(
     lab: Lab, job: FaultJob, starts: Mapping[int, int] = _NONE, finished: Mapping[int, int] = _NONE
 ) -> None:
-    """Each chunk had as many starts as the fault explains, one at a time, and succeeded once."""
+    """Each chunk had no more starts than the fault explains, one at a time, and was finished once."""
     expected = {f"{job.name}-c{index:05d}": starts.get(index, 1) for index in range(CHUNKS)}
     uids = {chunk["metadata"]["name"]: chunk for chunk in job.chunks()}
-    assert {name: uids[name]["status"]["starts"] for name in expected} == expected, lab.describe()
+    counted = {name: uids[name]["status"]["starts"] for name in expected}
+    assert all(1 <= counted[name] <= number for name, number in expected.items()), f"{counted}\n{lab.describe()}"
     made = Counter(
         request.name.rsplit("-a", 1)[0]
         for request in lab.proxy.writes()
