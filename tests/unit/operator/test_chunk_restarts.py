@@ -67,6 +67,25 @@ def test_a_chunk_forced_beyond_its_limit_has_one_more_start() -> None:
     assert (status.phase, status.attempts) == (ChunkPhase.FAILED, 5)
 
 
+def test_a_forced_start_that_is_lost_or_paused_is_not_its_last() -> None:
+    again = used_up(phase=ChunkPhase.RETRY_SCHEDULED)
+    lost = written(chunk_decided(again, *failed_with(75, start=5), end=NOTHING))
+    assert (lost.phase, lost.attempts) == (ChunkPhase.RETRY_SCHEDULED, 4)
+
+
+def test_the_last_error_stays_over_a_pause_and_goes_with_success() -> None:
+    paused = pdf_chunk(0, starts=2, ending={"start": 2, "reason": "Suspended"}, last_error=ERROR, history=[record(1)])
+    assert written(chunk_decided(paused, end=NOTHING)).last_error == ERROR
+    assert written(chunk_decided(paused, end=EndFacts(RESULT, None, 2))).last_error is None
+
+
+def test_when_a_start_began_is_known_though_only_its_end_was_seen() -> None:
+    status = written(chunk_decided(pdf_chunk(0), *failed_with(71), end=NOTHING))
+    assert (status.started_at, status.history[-1].started_at) == (at(-10), at(-10))
+    gone = pdf_chunk(0, phase=ChunkPhase.RUNNING, attempts=1, starts=1, started_at=at(-99))
+    assert written(chunk_decided(gone, end=NOTHING)).history[-1].started_at == at(-99)
+
+
 def test_a_chunk_that_is_processed_again_does_not_count_on_earlier_pages() -> None:
     """Pages that starts up to `freshAfter` saved are not used, so the first one saved again is new."""
     history = [record(1, items=2)]

@@ -10,8 +10,8 @@ import pytest
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JobCode
 from pdfjob_api.pdfchunk import EndReason, PdfChunk
-from pdfjob_api.pdfjob import Clock, Limits, PdfJobStatus, Shutdown
-from pdfjob_operator.actions import DeleteJob, WriteChunk
+from pdfjob_api.pdfjob import ChunkCounts, Clock, Limits, PdfJobStatus, Shutdown
+from pdfjob_operator.actions import DeleteJob, StartWork, WriteChunk
 from pdfjob_operator.intent import Intent, intent_of
 from pdfjob_operator.observation import Facts, WorkError, WorkKind
 from tests.support.builders import NOW, pdf_chunk, pdf_job, raw_job, raw_pod, running, split_facts, succeeded
@@ -83,6 +83,12 @@ def test_what_runs_is_ended_before_the_job_fails(known: dict[str, Any], code: Jo
     assert over.last_error.message == message
     assert over.chunks is not None
     assert (over.chunks.succeeded, over.chunks.cancelled) == (1, 2)
+
+
+def test_after_a_restart_nothing_is_tried_again_while_it_drains() -> None:
+    job = pdf_job(PdfJobStatus(chunks=ChunkCounts(total=3)))
+    drains = decided(job, chunks(), Facts(errors=CHANGED), *RUNS)
+    assert of_type(drains, StartWork) == []
 
 
 def test_a_chunk_ended_so_keeps_its_pages_and_its_attempts() -> None:

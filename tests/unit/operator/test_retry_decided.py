@@ -174,9 +174,8 @@ def test_a_finished_job_opens_again_only_when_something_is_taken_or_no_chunks_ar
     job = asking(request_, finished(phase))
     chunks = [succeeded(0), failed(1), pdf_chunk(2, phase=ChunkPhase.CANCELLED)]
     decision = decided(job, chunks, Facts())
-    assert decision.actions == ()
+    assert (decision.actions, decision.in_flight, decision.requeue_seconds) == ((), 0, 0)
     assert decision.status is not None
-    assert decision.requeue_seconds == 0
     if opens:
         assert (decision.status.phase, decision.status.last_retry) == (JobPhase.RUNNING, None)
         assert condition(decision.status, JobCondition.FINISHED).status == "False"
