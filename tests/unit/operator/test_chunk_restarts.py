@@ -168,6 +168,13 @@ def test_what_is_not_counted_waits_longer_each_time_in_a_row(before: int, least:
     assert at(least) <= status.next_retry_time <= at(most)
 
 
+def test_what_is_counted_waits_by_its_attempts_whatever_their_causes() -> None:
+    chunk = pdf_chunk(0, phase=ChunkPhase.RUNNING, attempts=3, starts=3, history=[record(2, ChunkCode.TIMEOUT)])
+    status = written(chunk_decided(chunk, *failed_with(71, start=3), end=NOTHING))
+    assert status.next_retry_time is not None
+    assert at(32) <= status.next_retry_time <= at(40)
+
+
 def test_a_row_of_such_failures_ends_with_another_cause() -> None:
     history = [record(1, ChunkCode.AUTH_ERROR, counted=False), record(2, ChunkCode.TIMEOUT)]
     chunk = pdf_chunk(0, phase=ChunkPhase.RETRY_SCHEDULED, starts=2, attempts=1, history=history)

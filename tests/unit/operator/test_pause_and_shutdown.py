@@ -217,6 +217,19 @@ def test_it_ends_when_no_pod_lives_any_more(shutdown: Shutdown, step: str, reaso
     assert len(of_type(decision, DeleteJob)) == 1
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_pod_of_a_chunk_that_is_done_is_waited_for_until_its_node_counts_as_lost(verb: str) -> None:
+    """No event tells that a node is lost, so the operator looks again by itself."""
+    job = pdf_job(PLANNED, **VERBS[verb])
+    pod = raw_pod(running(), chunk=0, phase="Running", deleted=2)
+    waits = decided(job, half_done(), split_facts(job, 4, 2), pod)
+    assert (word(waits.status, JobCondition.FINISHED)[0], waits.requeue_seconds) == ("False", 603)
+    over = decided(job, half_done(), split_facts(job, 4, 2), pod, seconds=603)
+    assert over.status is not None
+    assert over.status.phase is {"suspend": JobPhase.SUSPENDED, "stop": JobPhase.STOPPED}.get(verb, JobPhase.CANCELLED)
+    assert word(over.status, JobCondition.SUSPENDED if verb == "suspend" else JobCondition.FINISHED)[0] == "True"
+
+
 def test_stop_may_still_become_cancel_and_kills_what_drains() -> None:
     ending = {"start": 1, "reason": "Stopped"}
     job = pdf_job(PLANNED, shutdown=Shutdown.CANCEL)
