@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import time
@@ -78,6 +80,25 @@ def test_a_cancelled_job_ends_it_with_exit_code_one_and_no_talk_of_failure(names
 
     assert done.returncode == 1
     assert 'error: pdfjob "novel" was cancelled by ada' in done.stderr
+
+
+def test_on_a_terminal_it_is_the_live_view_and_ends_with_the_same_exit_codes(namespace: str) -> None:
+    operator = submitted(namespace)
+    operator.running(4)
+    terminal, other_end = pty.openpty()
+    environment = plugin_environment({**KEYS, "TERM": "xterm", "COLUMNS": "100", "LINES": "50"})
+    command = [str(PLUGIN), "watch", "novel", "-n", namespace]
+    with subprocess.Popen(command, stdout=other_end, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        os.close(other_end)
+        seen = b""
+        while b"Processing chunk 4/10 (40%)" not in seen:
+            seen += os.read(terminal, 65536)
+        ended(operator, "Failed", "False")
+        _, stderr = process.communicate(timeout=60)
+    os.close(terminal)
+
+    assert process.returncode == 1
+    assert 'error: pdfjob "novel" failed' in stderr
 
 
 def test_without_changes_a_line_comes_after_each_interval(namespace: str) -> None:
