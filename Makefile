@@ -43,7 +43,7 @@ demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=fi
 	$(DEVCLUSTER) demo "$$pdf" --language $${LANGUAGE:-fr} && \
 	echo "==> demo finished in $$((SECONDS - start)) s"
 
-test: lint unit integration e2e ## run everything: lint, unit tests, tests on a real cluster
+test: lint unit integration faults-worst e2e ## run everything: lint, unit tests, tests on a real cluster, the worst faults
 
 unit: venv ## run what needs no cluster, under a minute
 	@echo '==> unit tests'; start=$$SECONDS; $(PY) -m pytest tests/unit -q -n 2 && echo "    done in $$((SECONDS - start)) s: unit tests"
