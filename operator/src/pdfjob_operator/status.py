@@ -24,6 +24,7 @@ from pdfjob_api.pdfjob import (
     Summary,
 )
 
+from .chunk_end import saved_before
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true
 from .intent import Intent, intent_of
@@ -344,9 +345,10 @@ def _items(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> Items:
         if status.phase is ChunkPhase.SUCCEEDED and status.result is not None:
             done += chunk.spec.page_count - status.result.missing_pages
             failed += status.result.missing_pages
-        elif status.phase is ChunkPhase.RUNNING:
+        elif status.phase is not ChunkPhase.FAILED:  # pages in checkpoints, from which the chunk goes on
             beat = obs.facts.progress.get((chunk.metadata.uid, status.starts))
-            done += min(beat.progress.done, chunk.spec.page_count) if beat and beat.progress else 0
+            told = beat.progress.done if beat and beat.progress else 0
+            done += min(max(told, saved_before(status)), chunk.spec.page_count)
     source = obs.facts.plan.source if obs.facts.plan else obs.job.status.source
     return Items(total=(source.pages if source else None) or 0, done=done, failed=failed)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, Tokens
 from pdfjob_api.errors import JobCode
-from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfchunk import Outcome, PdfChunk
 from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobStatus, ResultFile, ResultFormat
 from pdfjob_operator.observation import Facts, Heartbeat, Merged, WorkError, WorkKind
 from pdfjob_operator.plan import merge_inputs
@@ -28,7 +28,7 @@ from tests.support.builders import (
     split_facts,
     succeeded,
 )
-from tests.support.deciding import condition
+from tests.support.deciding import condition, record
 
 FILE = ResultFile(format=ResultFormat.TXT, uri="s3://pdfjob/result.txt", bytes=9, sha256="m")
 RETRY = NOW + timedelta(seconds=10)
@@ -311,3 +311,11 @@ def test_every_step_fits_its_column(reason: Reason) -> None:
     step = status_of(pdf_job(), [], Facts(errors={WorkKind.SPLIT: error})).current_step
     assert step is not None
     assert len(step) <= 40
+
+
+def test_pages_that_a_paused_chunk_has_saved_stay_counted() -> None:
+    job = pdf_job()
+    saved = pdf_chunk(0, starts=1, history=[record(1, outcome=Outcome.ENDED, items=1)])
+    status = status_of(job, [saved, pdf_chunk(1)], split_facts(job, 4, 2))
+    assert status.items is not None
+    assert (status.items.done, status.items.total) == (1, 4)
