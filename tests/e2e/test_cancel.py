@@ -126,15 +126,11 @@ def test_running_chunks_are_killed_and_saved_pages_stay_saved(
     folder = f"pdfjob/jobs/{place}/running/"
     wait_until(lambda: len(storage.keys(f"{folder}checkpoints/")) == 3, "all three have saved pages")
     assert len(runner_processes(place, "running")) >= 3
-    since = time.monotonic()
-    done = run_plugin("cancel", "running", "-n", place)
-    assert done.returncode == 0, done.stderr
-    took = seconds_until_no_runner(place, "running", since)
-    print(f"no runner on the node {took:.1f} s after kubectl pdfjob cancel was typed")
+    took = seconds_until_no_runner(place, "running", cancel(job))
+    print(f"no runner on the node {took:.1f} s after the cancellation")
     assert took < SECONDS
     status = assert_cancelled(job)
-    user = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").stdout
-    assert status["shutdown"]["requestedBy"] == user
+    assert status["shutdown"]["requestedBy"] == "kubectl-patch", "the field manager"
     assert status["shutdown"]["requestedAt"] <= status["completionTime"]
     wait_until(lambda: job.phases() == ["Cancelled"] * 3, "the chunks say so too", 15)
     assert len(storage.keys(f"{folder}checkpoints/")) == 3
@@ -169,8 +165,11 @@ def test_a_suspended_job_can_be_cancelled(place: str, product: None, stage: Pupp
     job.wait_for_phases("Running", "Running", "Running")
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True")
-    cancel(job)
-    assert_cancelled(job)
+    done = run_plugin("cancel", "paused", "-n", place, "--wait")
+    assert done.returncode == 0, done.stderr
+    user = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").stdout
+    assert f"pdfjob.pdfjob.dev/paused cancelled by {user}" in done.stdout
+    assert assert_cancelled(job)["shutdown"]["requestedBy"] == user
     assert runner_processes(place, "paused") == []
     assert stage.starts("paused", 3) == [1] * 3
 
