@@ -60,6 +60,8 @@ class FaultJob:
     uid: str
     keys: str
     """Where its objects are on S3."""
+    since: int = 0
+    """How many requests the proxies had seen when it was made."""
 
     def get(self) -> Raw | None:
         """Return it, None when it is gone."""
@@ -139,8 +141,9 @@ class Lab:
             "metadata": {"name": name},
             "spec": {"source": {"s3": {"key": key}}, "chunking": CHUNKING, **spec},
         }
+        since = len(self.proxy.seen)
         raw = self.api.create("pdfjobs", body)
-        return FaultJob(self.api, name, raw["metadata"]["uid"], f"pdfjob/jobs/{self.api.namespace}/{name}/")
+        return FaultJob(self.api, name, raw["metadata"]["uid"], f"pdfjob/jobs/{self.api.namespace}/{name}/", since)
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 180) -> Any:
         """Wait for something, and say in failure what the operator last said."""

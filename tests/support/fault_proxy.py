@@ -178,9 +178,9 @@ class Proxy:
 
         return self.call(drop())
 
-    def writes(self, *, good: bool = True) -> list[Request]:
-        """Return the operator's and the runners' writes in order; with ``good`` those that were done."""
-        return [one.request for one in list(self.seen) if one.request.is_write and (one.status < 300 or not good)]
+    def writes(self, since: int = 0) -> list[Request]:
+        """Return the writes that were done, in order, from the ``since``-th request on."""
+        return [one.request for one in self.seen[since:] if one.request.is_write and one.status < 300]
 
     def upstream(self, exchange: Exchange) -> Any:
         """Open the request to the real server."""

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.support.fault_lab import CHUNKS, FaultJob, Lab
-from tests.support.fault_requests import API, S3
+from tests.support.fault_requests import API
 
 Reference = Mapping[str, bytes]
 """The merged result of an undisturbed run, by format."""
@@ -71,7 +71,7 @@ def nothing_paid_twice(
     assert all(1 <= counted[name] <= number for name, number in expected.items()), f"{counted}\n{lab.describe()}"
     made = Counter(
         request.name.rsplit("-a", 1)[0]
-        for request in lab.proxy.writes()
+        for request in lab.proxy.writes(job.since)
         if request.server == API and request.point == "create jobs" and request.name.startswith(f"{job.name}-c")
     )
     assert all(made[name] <= number for name, number in expected.items()), f"Jobs made: {made}"
@@ -116,8 +116,3 @@ def lived_through(lab: Lab, exits: frozenset[int] = frozenset({_KILLED})) -> Non
     assert set(lab.operator.exits) <= exits, f"{lab.operator.exits}\n{lab.operator.tail()}"
     defects = [entry for entry in lab.operator.entries() if entry["event"].endswith("met a defect")]
     assert defects == [], defects
-
-
-def s3_writes(lab: Lab) -> list[str]:
-    """Return what was written to S3, in order."""
-    return [request.point for request in lab.proxy.writes() if request.server == S3]
