@@ -57,7 +57,7 @@ def small(place: str) -> dict[str, Any]:
 
 @dataclass
 class Deaf:
-    """A job that was cancelled while runners drained that hear nothing, and what was seen of it until they were gone."""
+    """A job that was cancelled while runners drained that hear nothing, and what was seen until they were gone."""
 
     job: Job
     cancelled: float
