@@ -185,7 +185,7 @@ def test_no_case_is_left_of_a_write_that_is_no_longer_made() -> None:
     assert set(CASES) <= POINTS
 
 
-@pytest.mark.parametrize(("point", "occurrence"), runs())
+@pytest.mark.parametrize(("point", "occurrence"), list(runs()))
 def test_operator_killed_after_a_write(
     point: str, occurrence: int, installation: Installation, reference: Reference, tmp_path: Path
 ) -> None:

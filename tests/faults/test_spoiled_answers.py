@@ -60,7 +60,7 @@ def runs() -> Iterator[object]:
                 yield pytest.param(server, stage, name, id=f"{server}-{stage}-{name.replace(' ', '-')}", marks=marks)
 
 
-@pytest.mark.parametrize(("server", "stage", "fault"), runs())
+@pytest.mark.parametrize(("server", "stage", "fault"), list(runs()))
 def test_server_answers_badly(server: str, stage: str, fault: str, lab: Lab, reference: Reference) -> None:
     effect, times = (API_FAULTS if server == API else S3_FAULTS)[fault]
     rule = Rule(lambda request: spoils(request, server), effect, times=times)
