@@ -21,6 +21,7 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 LABEL: Final = f"tests.pdfjob.dev/{uuid.uuid4().hex[:8]}"
 """Of the node on which a job wants to run."""
 PENDING_SECONDS: Final = 5
+JOB_SECONDS: Final = 15
 POD_PATH: Final = r"{.metadata.labels.pdfjob\.dev/start}|{.metadata.uid}"
 
 
@@ -59,7 +60,7 @@ def waiting(job: Job) -> dict[str, Any]:
 def test_a_job_held_back_before_its_pod_runs_waits_says_so_and_no_time_limit_runs(
     place: str, product: None, stage: Puppets, source: dict[str, Any]
 ) -> None:
-    limits = {"pendingTimeoutSeconds": PENDING_SECONDS, "jobTimeoutSeconds": PENDING_SECONDS}
+    limits = {"pendingTimeoutSeconds": PENDING_SECONDS, "jobTimeoutSeconds": JOB_SECONDS}
     spec = stage.job("queued", 1, FINE, nodeSelector={LABEL: "yes"})
     job = submit(place, "queued", source, suspend=True, limits=limits, retryPolicy={"maxRetries": 0}, **spec)
     kubectl("label", "pdfjob", "queued", "-n", place, f"{QUEUE}=books")
@@ -73,7 +74,7 @@ def test_a_job_held_back_before_its_pod_runs_waits_says_so_and_no_time_limit_run
     )
     assert told["message"] == "its Job is suspended by a queueing system (Kueue); no time limit runs"
     held = time.monotonic()
-    wait_until(lambda: time.monotonic() - held > 2 * PENDING_SECONDS, "twice the limits is over")
+    wait_until(lambda: time.monotonic() - held > JOB_SECONDS + 1, "both limits would be over")
     assert (job.status["phase"], job.condition("Degraded").get("status", "False")) == ("Running", "False")
     assert waiting(job)["reason"] == "Queued"
     kubectl("label", "node", "--all", f"{LABEL}=yes")
