@@ -55,15 +55,15 @@ def revision() -> str:
 
 
 @pytest.fixture(scope="module")
-def other_tag(installed: None) -> str:
+def other_tag(installed: None) -> Iterator[str]:
     """Another name of the operator's image, as another release has."""
     reference = images()["operator"]
     tag = reference.rpartition(":")[2] + "-older"
-    tools = environment()
-    address = str(Paths.from_environment().containerd_socket)
-    command = ["ctr", "--address", address, "-n", "k8s.io", "images", "tag", "--force", reference]
-    subprocess.run([*command, f"{reference.rpartition(':')[0]}:{tag}"], check=True, capture_output=True, env=tools)
-    return tag
+    other = f"{reference.rpartition(':')[0]}:{tag}"
+    ctr = ["ctr", "--address", str(Paths.from_environment().containerd_socket), "-n", "k8s.io", "images"]
+    subprocess.run([*ctr, "tag", "--force", reference, other], check=True, capture_output=True, env=environment())
+    yield tag
+    subprocess.run([*ctr, "rm", other], check=True, capture_output=True, env=environment())
 
 
 @pytest.fixture(scope="module")
