@@ -254,6 +254,7 @@ def main() -> None:
         print(f"pdfjob-operator: the configuration cannot work:\n  {text}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     configure_logs(settings.log_level)
+    log.debug("settings", **settings.model_dump(mode="json"))  # credentials are none of them
     sys.exit(asyncio.run(serve(settings)))
 
 
