@@ -14,7 +14,7 @@ from tests.support.fault_proxy import Rule, matches
 from tests.support.fault_requests import RUNNER
 from tests.support.fault_verdict import Reference, ended_badly, lived_through, nothing_left, verdict
 
-SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "2"}]}
+SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "3"}]}
 ONCE_MORE: Final = {"maxRetries": 1, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
 TWICE: Final = {0: 2, 1: 2, 2: 2}
 Arm = Callable[[], None]
@@ -113,7 +113,7 @@ STORIES: Final[dict[Story, tuple[tuple[str, int], ...]]] = {
         ("patch pdfjobs/status", 2),
         ("delete jobs", 1),
     ),
-    resume: (("patch pdfjobs/status", 1), ("create jobs", 1), ("create jobs", 3)),
+    resume: (("patch pdfjobs/status", 1), ("create jobs", 1), ("create jobs", 2)),
     stop: (("patch pdfchunks/status", 1), ("patch pdfjobs/status", 1), ("delete jobs", 1), ("put history_record", 1)),
     cancel: (("patch pdfchunks/status", 1), ("patch pdfjobs/status", 1), ("delete pods", 1), ("delete jobs", 1)),
     retry: (
