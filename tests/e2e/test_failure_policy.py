@@ -80,7 +80,8 @@ def test_the_files_name_the_missing_pages_in_their_place(jobs: dict[str, Job], s
         (n, page, f"Page {page}.") for n, page in enumerate((1, 4, 5, 6))
     ]
     assert job.result(storage, "txt").decode() == (
-        "Page 1.\n\n[pages 2-2 missing: PROCESSING_ERROR]\n\n[pages 3-3 missing: NO_TEXT]\n\nPage 4.\n\nPage 5.\n\nPage 6.\n"
+        "Page 1.\n\n[pages 2-2 missing: PROCESSING_ERROR]\n\n[pages 3-3 missing: NO_TEXT]\n\n"
+        "Page 4.\n\nPage 5.\n\nPage 6.\n"
     )
     rows = list(csv.reader(io.StringIO(job.result(storage, "csv").decode(), newline="")))
     assert rows[0] == ["n", "page", "end_page", "text"]
