@@ -68,6 +68,8 @@ _CALLS: Final = 16
 """Calls to the API server at once, over all PdfJobs."""
 _ENDS: Final = 2
 """Chunk results in memory at once: each may have 32 MiB, and several times that while it is checked."""
+_HEARTBEATS: Final = 8
+"""Heartbeats read at once: half of the threads for S3."""
 _HEARTBEAT_SECONDS: Final = 20.0
 _URL_MARGIN_SECONDS: Final = 900
 _MAX_URL_SECONDS: Final = 7 * 86400
@@ -87,6 +89,7 @@ class Actor:
     metrics: Metrics
     calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CALLS))
     ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ENDS))
+    heartbeats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HEARTBEATS))
 
     async def perform(self, job: PdfJob, memory: JobMemory, actions: Iterable[Action]) -> None:
         """Carry out actions that do not depend on each other, side by side.
@@ -116,8 +119,20 @@ class Actor:
         """Return the object keys of a PdfJob."""
         return self.work.keys(job)
 
+    def _room(self, action: Action) -> asyncio.Semaphore:
+        """Return what bounds actions of this kind; those that only ask S3 take no place of the calls to the API server.
+
+        A storage that is slow, or a hundred results to check, must not hold up the end of another job's runners.
+        """
+        match action:
+            case ReadEnd() | ReadAdopted():
+                return self.ends
+            case ReadProgress():
+                return self.heartbeats
+        return self.calls
+
     async def _one(self, job: PdfJob, memory: JobMemory, action: Action) -> None:
-        async with self.calls:
+        async with self._room(action):
             match action:
                 case AddFinalizer():
                     await self._finalizers(job, [*job.metadata.finalizers, FINALIZER])
@@ -135,13 +150,11 @@ class Actor:
                 case RestoreChunk():
                     await self._restore(job, memory, action.index)
                 case ReadEnd():
-                    async with self.ends:
-                        runs = _adopted(memory)
-                        end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
+                    runs = _adopted(memory)
+                    end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
                     memory.learn_end(action.chunk.metadata.uid, action.start, end)
                 case ReadAdopted():
-                    async with self.ends:
-                        found = await read_adopted(self.store, self.keys(job), action.chunk, _adopted(memory))
+                    found = await read_adopted(self.store, self.keys(job), action.chunk, _adopted(memory))
                     memory.learn_adopted(action.chunk.metadata.uid, found)
                 case ReadProgress():
                     await self._read_progress(job, memory, action)
@@ -159,7 +172,10 @@ class Actor:
                         self.cache.forget(PODS.plural, job.metadata.uid, action.uid)
                         self.work.wake(job.metadata.uid)
                 case DeleteSelf():
-                    await self.cluster.delete(PDFJOBS, job.metadata.namespace, job.metadata.name, job.metadata.uid)
+                    meta = job.metadata
+                    if not await self.cluster.delete(PDFJOBS, meta.namespace, meta.name, meta.uid):  # a ghost, as above
+                        self.cache.forget(PDFJOBS.plural, meta.uid, meta.uid)
+                        self.work.wake(meta.uid)
 
     async def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata

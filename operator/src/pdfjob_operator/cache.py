@@ -129,7 +129,7 @@ class Cache:
         else:
             parsed = job_view(raw) if plural == "jobs" else pod_view(raw)
         self._children[plural].setdefault(owner, {})[uid] = parsed
-        if not isinstance(parsed, PdfChunk):
+        if not isinstance(parsed, PdfChunk) and owner not in self._gone:  # a pod may outlive its PdfJob for a moment
             seen = self._seen.setdefault(owner, {})
             seen[parsed.meta.chunk] = max(seen.get(parsed.meta.chunk, 0), parsed.meta.start)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -12,7 +12,17 @@ from pdfjob_api.conditions import JobCondition
 from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
 
 from .act import Actor
-from .actions import CreateJob, Decision, DeleteJob, DeletePod, ReadAdopted, ReadEnd, ReadProgress, WriteChunk
+from .actions import (
+    CreateJob,
+    Decision,
+    DeleteJob,
+    DeletePod,
+    DeleteSelf,
+    ReadAdopted,
+    ReadEnd,
+    ReadProgress,
+    WriteChunk,
+)
 from .cache import Cache
 from .clock import utc_now
 from .conditions import is_true
@@ -90,15 +100,24 @@ class Reconciler:
         began = loop.time()
         decision = self._decide(job, memory)
         decided = loop.time() - began
+        memory.reconcile_seconds = decided
         reads = [action for action in decision.actions if isinstance(action, ReadEnd | ReadAdopted)]
+        away: StorageError | None = None
         if reads:
-            await self.actor.perform(job, memory, reads)
+            try:
+                await self.actor.perform(job, memory, reads)
+            except StorageError as error:
+                away = error
             job = self.cache.job(uid) or job
             decision = self._decide(job, memory)
+        if away is not None:  # what needs no storage goes on, above all the end of runners by the user's word
+            decision = _without_storage(decision)
         await self._act(job, memory, decision)
-        memory.reconcile_seconds = decided
         if decision.requeue_seconds is not None:
-            self.queue.add(uid, decision.requeue_seconds)
+            # Not at once: a status that is due in a second would be decided again and again until then.
+            self.queue.add(uid, max(decision.requeue_seconds, _SETTLE_SECONDS, 2 * decided))
+        if away is not None:
+            raise away
 
     def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
         uid = job.metadata.uid
@@ -125,13 +144,14 @@ class Reconciler:
         memory.learn(capped=len(granted) < len(creates))
         try:
             await self.actor.perform(job, memory, granted)
-        except KubernetesError:
+        except (KubernetesError, StorageError):
             self._give_back(job, decision, granted)
             raise
         finally:  # a quota may refuse new Jobs until the old ones are deleted
             await self.actor.perform(job, memory, deletes)
-        if any(not isinstance(action, ReadProgress) for action in [*writes, *others, *granted, *deletes]):
-            # Own writes are in the cache already, no event will tell of them; the end of a pod comes as an event.
+        if any(not isinstance(action, ReadProgress | DeleteSelf) for action in [*writes, *others, *granted, *deletes]):
+            # Own writes are in the cache already, no event will tell of them; the end of a pod comes as an event, and
+            # so does the deletion of the PdfJob.
             self.wake(job.metadata.uid)
 
     def _grant(self, job: PdfJob, decision: Decision, creates: list[CreateJob]) -> list[CreateJob]:
@@ -147,7 +167,7 @@ class Reconciler:
         return creates[:granted]
 
     def _give_back(self, job: PdfJob, decision: Decision, granted: list[CreateJob]) -> None:
-        """Leave places to other jobs that this one could not use, since the API server refused its Jobs."""
+        """Leave places to other jobs that this one could not use, since its Jobs could not be made."""
         uid = job.metadata.uid
         there = {(start.meta.chunk, start.meta.start) for start in self.cache.child_jobs(uid)}
         made = sum((create.chunk.spec.index, create.start) in there for create in granted)
@@ -179,3 +199,10 @@ class Reconciler:
             await self.actor.work.stop(memory)
         self.dispatcher.forget(uid)
         self._wake_waiting(uid)
+
+
+def _without_storage(decision: Decision) -> Decision:
+    """Leave out what needs the storage, which has just failed: how starts ended, and new starts, which would fail."""
+    needs = ReadEnd | ReadAdopted | CreateJob
+    kept = tuple(action for action in decision.actions if not isinstance(action, needs))
+    return replace(decision, actions=kept)

@@ -165,3 +165,20 @@ def test_tombstones_are_bounded() -> None:
         cache.forget("pods", JOB_UID, f"pod-{number}")
     assert cache.apply("pods", raw_pod(uid="pod-20049")) is None
     assert cache.apply("pods", raw_pod(uid="pod-10")) == JOB_UID
+
+
+def test_a_pod_that_outlives_its_pdfjob_leaves_nothing_behind() -> None:
+    cache = Cache()
+    cache.apply("pdfjobs", raw_pdf_job())
+    cache.remove("pdfjobs", raw_pdf_job(11))
+    cache.apply("pods", raw_pod(terminated(0), version=12))
+    cache.remove("pods", raw_pod(terminated(0), version=13))
+    assert cache.newest_starts(JOB_UID) == {}
+
+
+def test_a_start_whose_job_and_pod_are_gone_is_remembered_while_its_pdfjob_is_there() -> None:
+    cache = Cache()
+    cache.apply("pdfjobs", raw_pdf_job())
+    cache.apply("pods", raw_pod(start=2, version=12))
+    cache.remove("pods", raw_pod(start=2, version=13))
+    assert cache.newest_starts(JOB_UID) == {0: 2}
