@@ -68,8 +68,8 @@ _CALLS: Final = 16
 """Calls to the API server at once, over all PdfJobs."""
 _ENDS: Final = 2
 """Chunk results in memory at once: each may have 32 MiB, and several times that while it is checked."""
-_HEARTBEATS: Final = 8
-"""Heartbeats read at once: half of the threads for S3."""
+_HEARTBEATS: Final = 16
+"""Heartbeats read at once: as many as there are threads for S3."""
 _HEARTBEAT_SECONDS: Final = 20.0
 _URL_MARGIN_SECONDS: Final = 900
 _MAX_URL_SECONDS: Final = 7 * 86400
