@@ -352,7 +352,7 @@ class Items(Model):
     """Pages."""
 
     total: int = Field(default=0, ge=0, description="Pages of the document.")
-    done: int = Field(default=0, ge=0, description="Pages finished, those saved by chunks that have not ended included.")
+    done: int = Field(default=0, ge=0, description="Pages finished, also those saved by chunks that have not ended.")
     failed: int = Field(default=0, ge=0, description="Pages that could not be read.")
 
 
