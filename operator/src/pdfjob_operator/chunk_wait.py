@@ -39,12 +39,12 @@ def what_it_waits_for(start: Start) -> tuple[Reason, str]:
 
 
 def waiting_since(start: Start) -> datetime | None:
-    """Return since when a start has waited: its pod's creation, or else its Job's; None while Kueue holds it."""
+    """Return since when a start has waited for its pod, or else for its container; None while Kueue holds it."""
     if start.job is not None and start.job.suspended:
         return None
     if start.pods:
         return start.pods[0].meta.created
-    return start.job.meta.created if start.job is not None else None
+    return start.job.waits_since if start.job is not None else None
 
 
 def give_up(start: Start, now: datetime, pending_seconds: float) -> Ending | None:
@@ -66,10 +66,10 @@ def cannot_start(pod: PodView) -> ChunkCode | None:
 
 def told(chunk: PdfChunk, start: Start, now: datetime) -> PdfChunkStatus | None:
     """Return the status that tells what a chunk waits for; None while it is told already, or not worth telling."""
-    created = start.pods[0].meta.created if start.pods else start.job.meta.created if start.job else now
+    since = waiting_since(start) or now
     reason, message = what_it_waits_for(start)
     known = next((item for item in chunk.status.conditions if item.type == ChunkCondition.WAITING.value), None)
-    patient = reason is not Reason.QUEUED and now - created < timedelta(seconds=PATIENCE_SECONDS)
+    patient = reason is not Reason.QUEUED and now - since < timedelta(seconds=PATIENCE_SECONDS)
     if patient or (known is not None and known.reason == reason.value):
         return None
     condition = Condition(

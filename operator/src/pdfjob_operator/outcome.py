@@ -53,7 +53,7 @@ def classify(start: Start, end: EndFacts, ending: Ending | None = None, *, saved
     saved_new
         Whether it saved an item that no start before it had saved.
     """
-    pod = _telling_pod(start)
+    pod = telling_pod(start)
     if end.result is not None:
         reported = read_termination_message(pod).result_sha256 if pod is not None else None
         if reported in {None, end.result.sha256}:
@@ -97,7 +97,7 @@ def read_termination_message(pod: PodView) -> TerminationMessage:
         return TerminationMessage(message=text[:_MAX_MESSAGE])
 
 
-def _telling_pod(start: Start) -> PodView | None:
+def telling_pod(start: Start) -> PodView | None:
     """Return the pod whose container ended, or else any: a Job has one pod, ever."""
     ended = [pod for pod in start.pods if pod.ended]
     return next(iter(ended or start.pods), None)

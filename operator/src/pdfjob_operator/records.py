@@ -18,6 +18,7 @@ from pdfjob_api.pdfjob import PdfJob
 
 from .clock import to_wire, utc_now
 from .observation import Start
+from .outcome import telling_pod
 from .storage.errors import StorageError
 from .storage.kubernetes import Cluster, KubernetesError
 from .storage.s3 import ObjectStore
@@ -84,12 +85,6 @@ async def store_error_record(
         await store.put(keys.error(chunk.spec.index, start.number), data)
     except StorageError as error:
         log.warning("error record not stored", **context, error=str(error))
-
-
-def telling_pod(start: Start) -> PodView | None:
-    """Return the pod whose container ended, or else any: a Job has one pod, ever."""
-    ended = [pod for pod in start.pods if pod.ended]
-    return next(iter(ended or start.pods), None)
 
 
 def redact(text: str) -> str:

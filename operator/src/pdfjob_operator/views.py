@@ -42,6 +42,9 @@ class JobView:
     failed_message: str
     suspended: bool = False
     """Whether a queueing system such as Kueue holds it back."""
+    waits_since: datetime | None = None
+    """When the Job controller took it up, anew after each suspension, or else its creation; None while it was admitted
+    and the controller has not taken it up yet."""
 
     @property
     def finished(self) -> bool:
@@ -126,16 +129,21 @@ def child_meta(raw: Mapping[str, Any]) -> ChildMeta:
 
 def job_view(raw: Mapping[str, Any]) -> JobView:
     """Parse a child Job. Raises as `child_meta`."""
-    complete, reason, message = False, None, ""
-    for condition in (raw.get("status") or {}).get("conditions") or []:
+    complete, reason, message, resumes = False, None, "", False
+    status, meta = raw.get("status") or {}, child_meta(raw)
+    for condition in status.get("conditions") or []:
         if condition.get("status") != "True":
             continue
         if condition["type"] in {"Complete", "SuccessCriteriaMet"}:
             complete = True
         elif condition["type"] in {"Failed", "FailureTarget"}:
             reason, message = condition.get("reason") or "Failed", condition.get("message") or ""
+        elif condition["type"] == "Suspended":
+            resumes = True
     suspended = bool((raw.get("spec") or {}).get("suspend"))
-    return JobView(child_meta(raw), complete, reason, message, suspended)
+    started = status.get("startTime")
+    since = from_wire(started) if started else None if resumes else meta.created
+    return JobView(meta, complete, reason, message, suspended, since)
 
 
 def pod_view(raw: Mapping[str, Any]) -> PodView:

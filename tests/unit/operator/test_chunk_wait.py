@@ -107,6 +107,13 @@ def test_in_a_queue_no_time_runs() -> None:
     assert (decision.requeue_seconds, written(decision).ending) == (None, None)
 
 
+def test_a_job_that_was_just_admitted_has_not_waited_for_its_pod() -> None:
+    admitted = raw_job()
+    admitted["status"]["startTime"] = at(4999)
+    assert chunk_decided(pdf_chunk(0), admitted, seconds=5000).actions == ()
+    assert waits(written(chunk_decided(pdf_chunk(0), admitted, seconds=5009)))[1] == "NoPod"
+
+
 @pytest.mark.parametrize("state", [None, waiting("ContainerCreating")])
 def test_waiting_never_ends_a_start_that_waiting_mends(state: dict[str, Any] | None) -> None:
     for raws in ([JOB], [JOB, raw_pod(state, conditions=UNSCHEDULABLE)]):

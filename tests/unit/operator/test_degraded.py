@@ -155,6 +155,23 @@ def test_a_queue_holds_nothing_up() -> None:
     assert JobCondition.DEGRADED not in [item.type for item in status.conditions]
 
 
+def admitted_job(taken_up: float | None) -> dict[str, Any]:
+    """Build a Job that a queueing system let go; the Job controller notes when it takes it up."""
+    raw = raw_job({"type": "Suspended"}) if taken_up is None else raw_job()
+    raw["status"]["startTime"] = None if taken_up is None else at(taken_up)
+    return raw
+
+
+def test_time_in_a_queue_is_no_wait_for_a_pod_once_the_job_is_admitted() -> None:
+    job = job_of_four(limits=Limits(pending_timeout_seconds=60))
+    for taken_up, seconds in ((None, 90_000), (89_999, 90_000), (89_999, 90_058)):
+        status = decided(job, [pdf_chunk(0)], FACTS, admitted_job(taken_up), seconds=seconds).status
+        assert status is not None
+        assert JobCondition.DEGRADED not in [item.type for item in status.conditions]
+    late = decided(job, [pdf_chunk(0)], FACTS, admitted_job(89_999), seconds=90_059).status
+    assert condition(late, JobCondition.DEGRADED).reason == Reason.NO_POD
+
+
 def test_it_says_so_no_more_when_the_pod_has_its_node() -> None:
     job = job_of_four(limits=Limits(pending_timeout_seconds=60))
     chunks = [pdf_chunk(index) for index in range(4)]
