@@ -243,15 +243,14 @@ def _decide_finished(obs: Observation, now: datetime) -> Decision:
     Its status is latched: only a request for a retry opens it again. A job that ended while chunks were under way ends
     them here: nobody would record them.
     """
-    asked = _answer_finished(obs, now)
+    unended = [chunk for chunk in obs.chunks.values() if chunk.status.phase not in TERMINAL]
+    asked = _answer_finished(obs, now) if not unended else None  # those are cancelled first: a request may mean them
     if asked is not None:
         return asked
     actions: list[Action] = [StopWork()] if obs.facts.working not in {None, WorkKind.RECORD} else []
     if obs.job.status.phase is JobPhase.CANCELLED:
         actions += [pod for own in obs.starts.values() for pod in kill(own, now)]
-    actions += [
-        WriteChunk(chunk, cancelled(chunk, now)) for chunk in obs.chunks.values() if chunk.status.phase not in TERMINAL
-    ]
+    actions += [WriteChunk(chunk, cancelled(chunk, now)) for chunk in unended]
     actions += [
         DeleteJob(start.job.meta.name, start.job.meta.uid)
         for starts in obs.starts.values()

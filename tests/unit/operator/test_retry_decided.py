@@ -77,6 +77,10 @@ def three() -> list[PdfChunk]:
     return [succeeded(0), failed(1), pdf_chunk(2)]
 
 
+def ended() -> list[PdfChunk]:
+    return [succeeded(0), failed(1), pdf_chunk(2, phase=ChunkPhase.CANCELLED)]
+
+
 def request_of(index: int, *, force: bool = True) -> PdfChunk:
     return with_spec(three()[index], retry_request=ChunkRetryRequest(id="mine", force=force))
 
@@ -188,7 +192,7 @@ def test_a_finished_job_opens_again_only_when_something_is_taken_or_no_chunks_ar
 def test_a_reopened_job_starts_its_clock_and_progress_anew_and_keeps_what_it_knows() -> None:
     result = JobResult(files=[], partial=True, missing_pages="3-4")
     before = finished(result=result, sentences=9)
-    status = decided(asking(status=before), three(), Facts()).status
+    status = decided(asking(status=before), ended(), Facts()).status
     assert status is not None
     assert (status.phase, status.current_step, status.progress_percent) == (JobPhase.RUNNING, "Retrying", 15)
     assert (status.start_time, status.completion_time, status.processing_seconds) == (at(0), None, None)
@@ -227,13 +231,13 @@ def test_a_job_whose_spec_was_refused_is_taken_again() -> None:
         Condition(type="Accepted", status="False", reason="InvalidSpec", last_transition_time=at(-30)),
         Condition(type="Finished", status="True", reason="Failed", last_transition_time=at(-30)),
     ]
-    status = decided(asking(RetryRequest(id="again"), finished(conditions=conditions)), three(), Facts()).status
+    status = decided(asking(RetryRequest(id="again"), finished(conditions=conditions)), ended(), Facts()).status
     assert condition(status, JobCondition.ACCEPTED).status == "True"
     assert condition(status, JobCondition.SPLIT).status == "Unknown"
 
 
 def test_what_works_for_a_finished_job_is_stopped_first() -> None:
-    decision = decided(asking(status=finished()), three(), Facts(working=WorkKind.RECORD))
+    decision = decided(asking(status=finished()), ended(), Facts(working=WorkKind.RECORD))
     assert (decision.actions, decision.status) == ((StopWork(),), None)
 
 
@@ -334,3 +338,15 @@ def test_a_request_in_the_first_manifest_is_answered_before_there_are_chunks() -
     assert status is not None
     assert status.last_retry is not None
     assert status.last_retry.refused[0].reason == "the document is not split yet"
+
+
+def test_what_a_job_left_undone_is_cancelled_before_a_request_for_it_is_answered() -> None:
+    """A job that ended at its time limit, asked again before its chunks were written down as Cancelled."""
+    request = RetryRequest(id="again", chunks=[2])
+    first = decided(asking(request, finished()), three(), Facts())
+    (write,) = of_type(first, WriteChunk)
+    assert (write.status.phase, first.status) == (ChunkPhase.CANCELLED, None)
+    chunks = [*three()[:2], three()[2].model_copy(update={"status": write.status})]
+    opened = decided(asking(request, finished()), chunks, Facts()).status
+    assert opened is not None
+    assert opened.phase is JobPhase.RUNNING
