@@ -55,7 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def installation(pytestconfig: pytest.Config) -> Iterator[Installation]:
     """The product of this work tree, its operator at rest until the last test process ends."""
     with installed_operator_at_rest(None if pytestconfig.getoption("--as-installed") else install):
-        yield Installation.read()
+        found = Installation.read()
+        found.remove_orphans()
+        yield found
 
 
 @pytest.fixture(autouse=True)

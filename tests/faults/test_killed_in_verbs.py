@@ -14,7 +14,7 @@ from tests.support.fault_proxy import Rule, matches
 from tests.support.fault_requests import RUNNER
 from tests.support.fault_verdict import Reference, ended_badly, lived_through, nothing_left, verdict
 
-SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "3"}]}
+SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "6"}]}
 ONCE_MORE: Final = {"maxRetries": 1, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
 TWICE: Final = {0: 2, 1: 2, 2: 2}
 Arm = Callable[[], None]
@@ -23,7 +23,7 @@ Arm = Callable[[], None]
 
 def begun(lab: Lab) -> FaultJob:
     job = lab.submit(runner=SLOW)
-    lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
+    lab.wait(lambda: job.phases().count("Running") >= 2, "chunks run")
     return job
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from typing import Any, Final, Self
 import urllib3
 import yaml
 
+from devcluster.processes import start_ticks
 from tests.support.cluster import kubeconfig
 
 PATHS: Final = {
@@ -138,19 +140,45 @@ class Api:
         self.call("DELETE", self.path(plural), {"propagationPolicy": "Background"})
 
 
+OWNER: Final = "tests.pdfjob.dev/process"
+"""Label of a namespace: the process whose it is, so that a later run can remove what a killed one left."""
+
+
 @contextmanager
 def own_namespace(access: Access, name: str, labels: Mapping[str, str]) -> Iterator[Api]:
-    """Make a namespace, and delete it afterwards without waiting for its end."""
+    """Make a namespace, and delete it afterwards without waiting for its end, finalizers or not."""
     api = Api(access, name)
-    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": dict(labels)}})
+    owner = f"{os.getpid()}-{start_ticks(os.getpid())}"
+    api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": {**labels, OWNER: owner}}})
     try:
         yield api
     finally:
+        abandon_namespace(api)
+
+
+def abandon_namespace(api: Api) -> None:
+    """Delete a namespace whose operator is gone: nobody will take its PdfJobs' finalizers away."""
+    for raw in api.list("pdfjobs"):
         try:
-            api.call("DELETE", f"/api/v1/namespaces/{name}")
+            api.patch("pdfjobs", raw["metadata"]["name"], {"metadata": {"finalizers": []}})
         except ApiError as error:
-            if error.status not in {404, 409}:
+            if error.status != 404:
                 raise
+    try:
+        api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    except ApiError as error:
+        if error.status not in {404, 409}:
+            raise
+
+
+def orphans(access: Access) -> list[str]:
+    """Return the namespaces of test processes that are no more."""
+    found = []
+    for raw in Api(access, "").call("GET", f"/api/v1/namespaces?labelSelector={OWNER}")["items"]:
+        pid, _, ticks = raw["metadata"]["labels"][OWNER].partition("-")
+        if str(start_ticks(int(pid))) != ticks:
+            found.append(raw["metadata"]["name"])
+    return found
 
 
 @dataclass
@@ -193,31 +221,37 @@ class PodWatch:
 
     def succeeded(self, job_uid: str, chunk: int) -> list[PodLife]:
         """Return the pods of a chunk that ended with exit code 0, by the number of their start."""
+        assert self._thread.is_alive(), "the pods are no longer watched"
         own = [life for life in list(self.lives.values()) if (life.job, life.chunk) == (job_uid, chunk)]
         return sorted((life for life in own if life.exit_code == 0), key=lambda life: life.start)
 
     def _follow(self) -> None:
+        """Watch until told to stop, from the last event on whenever the connection ends or is silent for a while."""
         query = "watch=true&allowWatchBookmarks=true&timeoutSeconds=600&labelSelector=pdfjob.dev/job-uid"
         version = "0"
         while not self._stop.is_set():
             path = self.api.path("pods", query=f"{query}&resourceVersion={version}")
-            answer = self.api.access.pool.request(
-                "GET", self.api.access.url + path, preload_content=False, timeout=urllib3.Timeout(connect=5, read=1)
-            )
-            rest = b""
+            with suppress(urllib3.exceptions.HTTPError):
+                answer = self.api.access.pool.request(
+                    "GET", self.api.access.url + path, preload_content=False, timeout=urllib3.Timeout(connect=5, read=2)
+                )
+                with closing(answer):
+                    version = self._read(answer, version)
+
+    def _read(self, answer: urllib3.BaseHTTPResponse, version: str) -> str:
+        """Learn from a stream of events until it ends or is silent; returns the version to go on from."""
+        rest = b""
+        while not self._stop.is_set():
             try:
-                while not self._stop.is_set():
-                    try:
-                        piece = answer.read1(65536)
-                    except urllib3.exceptions.ReadTimeoutError:
-                        break
-                    if not piece:
-                        break
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        version = self._learn(json.loads(line)) or version
-            finally:
-                answer.close()
+                piece = answer.read1(65536)
+            except urllib3.exceptions.HTTPError:
+                return version
+            if not piece:
+                return version
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                version = self._learn(json.loads(line)) or version
+        return version
 
     def _learn(self, event: Raw) -> str | None:
         raw = event["object"]

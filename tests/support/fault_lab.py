@@ -14,7 +14,7 @@ import yaml
 
 from tests.support import pdfs
 from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
-from tests.support.fault_cluster import Access, Api, PodWatch, Raw, own_namespace
+from tests.support.fault_cluster import Access, Api, PodWatch, Raw, abandon_namespace, orphans, own_namespace
 from tests.support.fault_effects import Gate, strike_after
 from tests.support.fault_operator import OperatorProcess
 from tests.support.fault_proxy import Proxy, Rule, matches, trust
@@ -49,6 +49,18 @@ class Installation:
         service = kubectl_json("get", "service", "pdfjob-s3", "-n", SYSTEM)["spec"]
         url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}"
         return cls(Access.from_kubeconfig(), Storage.connect(), yaml.safe_load(found), token, url)
+
+    def remove_objects(self, namespace: str) -> None:
+        """Remove everything of a namespace from the installation's bucket."""
+        for folder in ("inbox", "jobs", "history"):
+            for key in self.storage.keys(f"pdfjob/{folder}/{namespace}/"):
+                self.storage.client.delete_object(Bucket=self.storage.bucket, Key=key)
+
+    def remove_orphans(self) -> None:
+        """Remove what test processes left that were killed."""
+        for namespace in orphans(self.access):
+            abandon_namespace(Api(self.access, namespace))
+            self.remove_objects(namespace)
 
 
 @dataclass(frozen=True)
@@ -226,6 +238,7 @@ def open_lab(
     with ExitStack() as stack:
         if own_bucket:
             stack.callback(_remove_bucket, installation.storage, bucket)
+        stack.callback(installation.remove_objects, namespace)
         api = stack.enter_context(own_namespace(installation.access, namespace, RESTRICTED))
         proxy = stack.enter_context(
             Proxy(
