@@ -174,7 +174,7 @@ class SimulatedOperator(SimulatedWork):
         yield from self._perform(job, writes)
         yield from self._perform(job, kills)
         yield from self._perform(job, others)
-        yield from self._write_status(decision.status)
+        yield from self._write_status(job, decision.status)
         try:
             yield from self._perform(job, creates)
         except KubernetesError:
@@ -184,10 +184,13 @@ class SimulatedOperator(SimulatedWork):
         if any(not isinstance(action, ReadProgress) for action in actions):
             self.wake()
 
-    def _write_status(self, status: PdfJobStatus | None) -> Steps:
+    def _write_status(self, job: PdfJob, status: PdfJobStatus | None) -> Steps:
         """Write the status of the PdfJob, at most once a second."""
         current = self.cache.job(self.world.uid)
         if status is None or current is None or current.status == status:
+            return
+        if current.metadata.resource_version != job.metadata.resource_version:
+            self.wake()
             return
         ready = self._status_written + timedelta(seconds=1) if self._status_written else self.world.now
         if ready > self.world.now:
@@ -195,7 +198,7 @@ class SimulatedOperator(SimulatedWork):
             return
         yield
         self._status_written = self.world.now
-        self._replace_status("pdfjobs", current, status.wire())
+        self._replace_status("pdfjobs", job, status.wire())
 
     def _perform(self, job: PdfJob, actions: Iterable[Action]) -> Steps:
         """Carry out actions in any order; the first error comes out when all have ended."""

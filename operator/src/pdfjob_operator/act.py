@@ -71,6 +71,7 @@ _ENDS: Final = 2
 _HEARTBEATS: Final = 16
 """Heartbeats read at once: as many as there are threads for S3."""
 _HEARTBEAT_SECONDS: Final = 20.0
+_HEARTBEAT_TIMEOUT_SECONDS: Final = 10.0
 _URL_MARGIN_SECONDS: Final = 900
 _MAX_URL_SECONDS: Final = 7 * 86400
 
@@ -111,6 +112,7 @@ class Actor:
         events = events_of(job, job.status, status)
         raw = await self._replace_status(PDFJOBS, meta.namespace, meta.name, meta.resource_version, status.wire())
         self.cache.apply(PDFJOBS.plural, raw)
+        self.metrics.job_written(job.status, status)
         log.info("status", job=job_key(job), phase=status.phase.value, step=status.current_step)
         for kind, reason, message in events:
             await self._event(job, kind, reason, message)
@@ -224,8 +226,9 @@ class Actor:
             return
         memory.progress_read[key] = now
         try:
-            progress = await read_progress(self.store, self.keys(job), action.chunk, action.start)
-        except StorageError as error:
+            async with asyncio.timeout(_HEARTBEAT_TIMEOUT_SECONDS):  # nobody shall wait for what is for show
+                progress = await read_progress(self.store, self.keys(job), action.chunk, action.start)
+        except (StorageError, TimeoutError) as error:
             log.warning("heartbeat not read", job=job_key(job), chunk=action.chunk.spec.index, error=str(error))
             memory.forgive_silence(*key, utc_now())
             return

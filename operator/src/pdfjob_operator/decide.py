@@ -68,7 +68,7 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
     }
-    decisions, answer = _with_answers(obs, decisions, now)
+    decisions, answer = _with_answers(obs, decisions, intent, now)
     statuses = {index: decision.status or obs.chunks[index].status for index, decision in decisions.items()}
     throttle = throttle_of(obs.job, statuses)
     in_flight = sum(decision.in_flight for decision in decisions.values())
@@ -117,10 +117,15 @@ def _reads_end(decision: ChunkDecision) -> bool:
 
 
 def _with_answers(
-    obs: Observation, decisions: dict[int, ChunkDecision], now: datetime
+    obs: Observation, decisions: dict[int, ChunkDecision], intent: Intent, now: datetime
 ) -> tuple[dict[int, ChunkDecision], Answer | None]:
-    """Answer requests for retries; a chunk whose status is being written anyway is answered the next time."""
+    """Answer requests for retries; a chunk whose status is being written anyway is answered the next time.
+
+    A job that is about to fail is answered when it has: its end would cancel the chunks that it takes.
+    """
     answered = dict(decisions)
+    if intent in {Intent.TIME_OUT, Intent.FAIL}:
+        return answered, None
     for index, decision in decisions.items():
         chunk = obs.chunks[index]
         status = answer_chunk(chunk, obs.job, now, in_flight=decision.in_flight)

@@ -18,8 +18,9 @@ from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import ChunkCounts, PdfJob
+from pdfjob_api.pdfjob import ChunkCounts, PdfJob, PdfJobStatus
 
 from .cache import Cache
 from .chunk_end import saved_before
@@ -57,6 +58,12 @@ class Metrics:
             "pdfjob_crd_fields_missing", "Fields that the installed CRDs lack.", registry=self.registry
         )
 
+    def job_written(self, before: PdfJobStatus, status: PdfJobStatus) -> None:
+        """Count the answer to a request for a retry that a write of a PdfJob's status has given."""
+        answer = status.last_retry
+        if answer is not None and answer != before.last_retry:
+            self.retries.labels("accepted" if answer.retried_count else "nothing").inc()
+
     def chunk_written(self, chunk: PdfChunk, status: PdfChunkStatus) -> None:
         """Count what the write of a PdfChunk's status has made known.
 
@@ -68,6 +75,8 @@ class Metrics:
             What was written, and taken by the API server.
         """
         before = chunk.status
+        if status.last_retry is not None and status.last_retry != before.last_retry:
+            self.retries.labels("accepted" if status.last_retry.accepted else "refused").inc()
         if before.started_at is None and status.started_at is not None:
             self.queue_wait_seconds.observe(_seconds(chunk.metadata.creation_timestamp, status.started_at))
         last = status.history[-1] if status.history else None
@@ -133,6 +142,14 @@ class Metrics:
             buckets=_WAITS,
             registry=self.registry,
         )
+        self.retries = Counter(
+            "pdfjob_retry_requests_total",
+            "Requests for a retry that were answered: accepted, refused, or nothing to start.",
+            ["answer"],
+            registry=self.registry,
+        )
+        for answer in ("accepted", "refused", "nothing"):
+            self.retries.labels(answer)
         for phase in _ENDS:
             self.chunks_finished.labels(phase.value)
         for code in ChunkCode:
@@ -169,10 +186,19 @@ class ResourceCounts(Collector):
         stuck = GaugeMetricFamily("pdfjob_chunks_stuck", "Chunks that are being ended since they gave no sign of life.")
         stuck.add_metric([], sum(self._stuck(job) for job in jobs if not is_true(job, JobCondition.FINISHED)))
         yield stuck
+        reasons = Tally(item.reason for job in jobs for item in job.status.conditions if _is_degraded(item))
+        degraded = GaugeMetricFamily("pdfjob_jobs_degraded", "PdfJobs held up, by reason.", labels=["reason"])
+        for reason, count in sorted(reasons.items()):
+            degraded.add_metric([reason], count)
+        yield degraded
 
     def _stuck(self, job: PdfJob) -> int:
         endings = (chunk.status.ending for chunk in self._cache.chunks(job.metadata.uid).values())
         return sum(ending is not None and ending.reason is EndReason.STUCK for ending in endings)
+
+
+def _is_degraded(condition: Condition) -> bool:
+    return condition.type == JobCondition.DEGRADED.value and condition.status == "True"
 
 
 def _family(name: str, text: str, values: Iterable[tuple[JobPhase | ChunkPhase, int]]) -> GaugeMetricFamily:

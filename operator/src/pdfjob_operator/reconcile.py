@@ -183,6 +183,9 @@ class Reconciler:
         current = self.cache.job(job.metadata.uid)
         if current is None or current.status == status:
             return
+        if current.metadata.resource_version != job.metadata.resource_version:
+            self.wake(job.metadata.uid)  # decided on a spec that the user has changed meanwhile
+            return
         now = asyncio.get_running_loop().time()
         wait = memory.status_written + _STATUS_SECONDS - now
         if wait > 0:

@@ -214,9 +214,11 @@ def _shutdown(job: PdfJob, now: datetime) -> ShutdownStatus | None:
         return None
     known = job.status.shutdown
     owner = next((item for item in job.metadata.managed_fields if _sets_shutdown(item.fields_v1)), None)
-    at = (owner.time if owner is not None else "") or (known.requested_at if known else to_wire(now))
-    by = job.metadata.annotations.get(ANNOTATION_REQUESTED_BY) or (owner.manager if owner is not None else "unknown")
-    return ShutdownStatus(requested_at=at, requested_by=by[:256])
+    manager = owner.manager if owner is not None else "unknown"
+    by = (job.metadata.annotations.get(ANNOTATION_REQUESTED_BY) or manager)[:256]
+    if known is not None and known.requested_by == by:
+        return known  # the time of a client's fields moves with its later edits
+    return ShutdownStatus(requested_at=(owner.time if owner is not None else "") or to_wire(now), requested_by=by)
 
 
 def _sets_shutdown(fields: Mapping[str, Any]) -> bool:
@@ -308,7 +310,8 @@ def _step(
         return f"Suspending: {_runners(in_flight, 'save')} pages" if in_flight else "Suspended"
     if intent in _ENDING:
         return _ENDING[intent]
-    waiting = next((error for error in facts.errors.values() if error.retry_at is not None), None)
+    due = [error for kind, error in facts.errors.items() if kind in {WorkKind.SPLIT, WorkKind.MERGE}]
+    waiting = next((error for error in due if error.retry_at is not None), None)
     if waiting is not None and not (counts and counts.running):
         return f"Waiting: {waiting.reason.value}"
     held = conditions.reason_of_true(JobCondition.DEGRADED)

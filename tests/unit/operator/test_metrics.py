@@ -8,8 +8,18 @@ from typing import Final
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobPhase
-from pdfjob_api.pdfchunk import ChunkResultStatus, Ending, EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import ChunkCounts, PdfJob, PdfJobStatus
+from pdfjob_api.meta import Condition
+from pdfjob_api.pdfchunk import (
+    ChunkResultStatus,
+    ChunkRetry,
+    Ending,
+    EndReason,
+    Outcome,
+    PdfChunk,
+    PdfChunkStatus,
+    StartRecord,
+)
+from pdfjob_api.pdfjob import ChunkCounts, LastRetry, PdfJob, PdfJobStatus
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.chunk_end import cancelled
 from pdfjob_operator.decide_chunk import reopened
@@ -197,3 +207,29 @@ def test_the_docs_name_every_metric(metrics: Metrics) -> None:
     families = [family for family in metrics.registry.collect() if not family.name.startswith("process_")]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     assert {name for name in names if f"`{name}" not in text} == set()
+
+
+def test_answers_to_retry_requests_are_counted_once(metrics: Metrics) -> None:
+    taken = PdfJobStatus(last_retry=LastRetry(id="a", message="Retrying 1 chunk", retried_count=1, time=at(0)))
+    metrics.job_written(PdfJobStatus(), taken)
+    metrics.job_written(taken, taken)
+    metrics.job_written(taken, PdfJobStatus(last_retry=LastRetry(id="b", message="Retrying 0 chunks", time=at(1))))
+    refused = PdfChunkStatus(last_retry=ChunkRetry(id="c", accepted=False, message="runs already", time=at(0)))
+    metrics.chunk_written(created(pdf_chunk()), refused)
+    counts = {
+        answer: value(metrics, "pdfjob_retry_requests_total", answer=answer)
+        for answer in ("accepted", "nothing", "refused")
+    }
+    assert counts == {"accepted": 1, "nothing": 1, "refused": 1}
+
+
+def test_jobs_that_are_held_up_are_told_by_reason(metrics: Metrics) -> None:
+    cache = Cache()
+    held = Condition(type="Degraded", status="True", reason="AUTH_ERROR", last_transition_time=at(0))
+    over = held.model_copy(update={"status": "False"})
+    for number, condition in enumerate((held, held, over)):
+        raw = pdf_job(PdfJobStatus(conditions=[condition])).model_dump(mode="json", by_alias=True, exclude_none=True)
+        raw["metadata"] |= {"uid": f"job-{number}", "name": f"novel-{number}"}
+        cache.apply("pdfjobs", raw)
+    metrics.resources.read_from(cache)
+    assert value(metrics, "pdfjob_jobs_degraded", reason="AUTH_ERROR") == 2

@@ -14,6 +14,7 @@ from pdfjob_api.pdfjob import (
     Clock,
     JobResult,
     LastRetry,
+    Limits,
     PdfJob,
     PdfJobStatus,
     RetryRequest,
@@ -120,6 +121,14 @@ def test_a_crash_between_chunk_and_answer_takes_nothing_twice() -> None:
 def test_after_a_restart_the_answer_waits_until_the_plan_is_known() -> None:
     decision = decided(asking(), three(), Facts())
     assert (of_type(decision, WriteChunk), decision.status) == ([], None)
+
+
+def test_a_job_that_is_about_to_fail_is_answered_after_its_end() -> None:
+    job = asking(limits=Limits(job_timeout_seconds=60), status=PdfJobStatus(chunks=COUNTS, clock=Clock(seconds=61)))
+    runs = [raw_job(chunk=2), raw_pod(running(), chunk=2, phase="Running")]
+    decision = decided(job, three(), facts(), *runs)
+    assert decision.status is not None
+    assert decision.status.last_retry is None, "its end would cancel what the request takes"
 
 
 def test_an_answered_request_does_nothing_more() -> None:
