@@ -63,7 +63,7 @@ def decide(obs: Observation, now: datetime) -> Decision:
 
 
 def _decide_active(obs: Observation, now: datetime) -> Decision:
-    intent = intent_of(obs.job, now, fatal=obs.facts.fatal)
+    intent = intent_of(obs.job, now, fatal=obs.facts.fatal is not None)
     throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()})
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
@@ -121,21 +121,25 @@ def _with_answers(
 ) -> tuple[dict[int, ChunkDecision], Answer | None]:
     """Answer requests for retries; a chunk whose status is being written anyway is answered the next time.
 
-    A job that is about to fail is answered when it has: its end would cancel the chunks that it takes.
+    A job at its time limit is answered when it has ended: the end would cancel the chunks that it takes. One that
+    cannot go on refuses all.
     """
     answered = dict(decisions)
-    if intent in {Intent.TIME_OUT, Intent.FAIL}:
+    if intent is Intent.TIME_OUT:
         return answered, None
+    closed = f"the job cannot go on: {obs.facts.fatal}"[:250] if intent is Intent.FAIL else None
     for index, decision in decisions.items():
         chunk = obs.chunks[index]
-        status = answer_chunk(chunk, obs.job, now, in_flight=decision.in_flight)
+        status = answer_chunk(chunk, obs.job, now, in_flight=decision.in_flight, closed=closed)
         if status is not None and status.last_retry is not None and decision.status is None:
             event = answer_event(chunk, status.last_retry)
             answered[index] = _overridden(decision, WriteChunk(chunk, status, event))
     request = pending_request(obs.job)
-    if request is None or (obs.facts.plan is None and obs.job.status.chunks is not None):
+    unread = obs.facts.plan is None and obs.job.status.chunks is not None
+    if request is None or (unread and closed is None):
         return answered, None
-    answer = answer_job(request, obs, {index for index, each in decisions.items() if each.in_flight}, now)
+    in_flight = {index for index, each in decisions.items() if each.in_flight}
+    answer = answer_job(request, obs, in_flight, now, closed=closed)
     if any(answered[index].status is not None for index in answer.taken):
         return answered, None
     for index, status in answer.taken.items():

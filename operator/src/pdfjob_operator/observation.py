@@ -116,10 +116,11 @@ class Facts:
     """Whether chunks could start but for ``maxConcurrentChunks`` of the installation."""
 
     @property
-    def fatal(self) -> bool:
-        """Whether the job cannot go on: its source, plan or spec is no good."""
+    def fatal(self) -> str | None:
+        """Why the job cannot go on, since its source, plan or spec is no good; None when it can."""
         error = self.errors.get(WorkKind.SPLIT)
-        return self.invalid is not None or (error is not None and error.retry_at is None)
+        split = error.message if error is not None and error.retry_at is None else None
+        return self.invalid or split
 
 
 @dataclass(frozen=True, slots=True)

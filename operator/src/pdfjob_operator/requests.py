@@ -21,7 +21,7 @@ from .ranges import number_ranges
 _LISTED: Final = 1000
 """Chunks of an answer that are listed one by one."""
 _REASONS: Final = 16
-_FOR_GOOD: Final = {
+_FOR_GOOD: Final[Mapping[Shutdown | None, str]] = {
     Shutdown.STOP: "the PdfJob was stopped and stays so; delete it and create it again to go on",
     Shutdown.CANCEL: "the PdfJob was cancelled and stays so; delete it and create it again to go on",
 }
@@ -44,25 +44,30 @@ def pending_request(job: PdfJob) -> RetryRequest | None:
     return None if request is None or (last is not None and last.id == request.id) else request
 
 
-def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now: datetime) -> Answer:
+def answer_job(
+    request: RetryRequest, obs: Observation, in_flight: set[int], now: datetime, *, closed: str | None = None
+) -> Answer:
     """Say which chunks a request takes, and which it does not and why.
 
     Parameters
     ----------
     in_flight
         Chunks whose Job exists.
+    closed
+        Why no chunk is taken at all.
     """
     job, taken, again = obs.job, {}, []
+    closed = closed or _FOR_GOOD.get(job.spec.shutdown)
     refused: dict[str, list[int]] = {}
     total = job.status.chunks.total if job.status.chunks else len(obs.chunks)
     for index in sorted(set(request.chunks) if request.chunks is not None else _eligible(obs, in_flight)):
         chunk = obs.chunks.get(index)
-        if chunk is not None and _is_marked(chunk, request, job) and job.spec.shutdown is None:
+        if chunk is not None and _is_marked(chunk, request, job) and closed is None:
             again.append(index)  # taken already, by a process that did not live to say so
             continue
         reason = _no_such_chunk(index, total) if chunk is None else None
         if chunk is not None:
-            reason = _refusal(chunk, job, force=request.force, in_flight=index in in_flight)
+            reason = closed or _refusal(chunk, job, force=request.force, in_flight=index in in_flight)
         if reason is None and chunk is not None:
             mark = {"last_job_retry_id": request.id, "last_job_retry_number": _number(job)}
             taken[index] = reopened(chunk, now).model_copy(update=mark)
@@ -70,9 +75,9 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
             refused.setdefault(reason, []).append(index)
     chunks = sorted([*taken, *again])
     message = f"Retrying {len(chunks)} chunk{'' if len(chunks) == 1 else 's'}"
-    merges = job.spec.shutdown is None and request.chunks is None
-    if job.spec.shutdown is not None:
-        message = f"Refused: {_FOR_GOOD[job.spec.shutdown]}"
+    merges = closed is None and request.chunks is None
+    if closed is not None:
+        message = f"Refused: {closed}"
     elif not chunks and merges:
         message += "; what is there is merged again"
     last = LastRetry(
@@ -90,12 +95,18 @@ def answer_job(request: RetryRequest, obs: Observation, in_flight: set[int], now
     return Answer(taken, last, merges)
 
 
-def answer_chunk(chunk: PdfChunk, job: PdfJob, now: datetime, *, in_flight: bool) -> PdfChunkStatus | None:
-    """Return the status that answers a chunk's own request; None when there is none that is new."""
+def answer_chunk(
+    chunk: PdfChunk, job: PdfJob, now: datetime, *, in_flight: bool, closed: str | None = None
+) -> PdfChunkStatus | None:
+    """Return the status that answers a chunk's own request; None when there is none that is new.
+
+    ``closed`` says why no chunk of the job is taken at all.
+    """
     request, last = chunk.spec.retry_request, chunk.status.last_retry
     if request is None or (last is not None and last.id == request.id):
         return None
-    reason = _refusal(chunk, job, force=request.force, in_flight=in_flight)
+    closed = closed or _FOR_GOOD.get(job.spec.shutdown)
+    reason = closed or _refusal(chunk, job, force=request.force, in_flight=in_flight)
     status = reopened(chunk, now) if reason is None else chunk.status
     answer = ChunkRetry(id=request.id, accepted=reason is None, message=reason or "", time=to_wire(now))
     return status.model_copy(
@@ -174,8 +185,6 @@ def _no_such_chunk(index: int, total: int) -> str:
 def _refusal(chunk: PdfChunk, job: PdfJob, *, force: bool, in_flight: bool) -> str | None:
     """Say why a chunk does not start again; None when it does."""
     status = chunk.status
-    if job.spec.shutdown is not None:
-        return _FOR_GOOD[job.spec.shutdown]
     if in_flight or status.phase is ChunkPhase.RUNNING:
         return "runs already"
     if status.phase is ChunkPhase.PENDING:

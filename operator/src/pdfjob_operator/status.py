@@ -82,7 +82,7 @@ def compute_status(
         Answer to a retry request that this reconcile gives.
     """
     job, facts = obs.job, obs.facts
-    intent = intent_of(job, now, fatal=facts.fatal)
+    intent = intent_of(job, now, fatal=facts.fatal is not None)
     unknown = facts.plan is None and job.status.chunks is not None and _fatal(facts) is None
     if unknown and intent not in _BY_USER:
         return None

@@ -10,7 +10,7 @@ import pytest
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JobCode
 from pdfjob_api.pdfchunk import EndReason, PdfChunk
-from pdfjob_api.pdfjob import ChunkCounts, Clock, Limits, PdfJobStatus, Shutdown
+from pdfjob_api.pdfjob import ChunkCounts, Clock, Limits, PdfJobStatus, RetryRequest, Shutdown
 from pdfjob_operator.actions import DeleteJob, StartWork, WriteChunk
 from pdfjob_operator.intent import Intent, intent_of
 from pdfjob_operator.observation import Facts, WorkError, WorkKind
@@ -46,7 +46,7 @@ def chunks() -> list[PdfChunk]:
     ids=["well", "tried again", "source", "merge", "spec"],
 )
 def test_which_errors_are_the_end_of_a_job(facts: Facts, *, fatal: bool) -> None:
-    assert facts.fatal == fatal
+    assert (facts.fatal is not None) == fatal
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,16 @@ def test_a_paused_job_does_not_fail_for_it(known: dict[str, Any]) -> None:
     status = decided(job, [succeeded(0), pdf_chunk(1), pdf_chunk(2)], split_facts(job, 6, 3, **known)).status
     assert status is not None
     assert (status.phase, status.last_error) == (JobPhase.SUSPENDED, None)
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["planned", "plan unread"])
+def test_a_request_for_a_retry_is_refused_with_the_cause(*, planned: bool) -> None:
+    request = RetryRequest(id="again", force=True)
+    status = PdfJobStatus(chunks=ChunkCounts(total=3, pending=2, succeeded=1))
+    facts = split_facts(pdf_job(), 6, 3, errors=CHANGED) if planned else Facts(errors=CHANGED)
+    decision = decided(pdf_job(status, retry_request=request), chunks(), facts)
+    assert decision.status is not None
+    answer = decision.status.last_retry
+    assert answer is not None, "a job that ends unanswered is opened again for it, and fails again, for ever"
+    assert (answer.id, answer.retried_count) == ("again", 0)
+    assert answer.message.startswith("Refused: the job cannot go on: ")
