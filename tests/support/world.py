@@ -484,10 +484,7 @@ class World(ApiServer):
             return
         own = old.spec.retry_request
         asked = own is not None and (before.last_retry is None or before.last_retry.id != own.id)
-        asked = asked or any(
-            chunk.spec.retry_request is not None
-            for chunk in map(PdfChunk.model_validate, self.objects["pdfchunks"].values())
-        )
+        asked = asked or any(name.startswith("chunk-") for name in self.requests)  # its PdfChunk may be gone by now
         self.must(asked, "the status of a finished PdfJob changes")
         self.must(old.spec.shutdown is None, "a PdfJob that was ended for good is opened again")
 
