@@ -75,6 +75,8 @@ class World(ApiServer):
         """The first rule that was broken."""
         self._runners: dict[str, RunnerState] = {}
         self._with_pod: set[str] = set()
+        self._forced: dict[int, int] = {}
+        """The start up to which results of a chunk count no more, since it was forced to be processed again."""
         self._held: set[str] = set()
         """Jobs that a queueing system held back once: one may be admitted again just before it is deleted."""
         self._idle: dict[str, int] = {}
@@ -363,7 +365,7 @@ class World(ApiServer):
         self.must(made not in self.made, f"{name} is made a second time")
         self.made.add(made)
         self._taken.discard((index, start))
-        fresh = PdfChunk.model_validate(owner).status.fresh_after if owner is not None else 0
+        fresh = self._forced.get(index, 0)
         good = [
             old for (at, old), right in self.storage.results.items() if at == index and fresh < old < start and right
         ]
@@ -452,6 +454,7 @@ class World(ApiServer):
         self.must(request.chunks is None or index in request.chunks, f"{name} was not named by {id_}")
         if before.phase is ChunkPhase.SUCCEEDED:
             self.must(request.force and request.chunks is not None, f"{name} had succeeded and is done again")
+            self._forced[index] = after.fresh_after
 
     @override
     def before_job_status(self, old: PdfJob, new: PdfJob) -> None:
