@@ -472,7 +472,7 @@ class World(ApiServer):
             self.must(before.chunks is None, "the counts vanish")
         if is_true(old, JobCondition.SPLIT):
             self.must(is_true(new, JobCondition.SPLIT), "what was split is not any more")
-        if is_true(new, JobCondition.SUCCEEDED):
+        if is_true(new, JobCondition.SUCCEEDED) and not is_true(old, JobCondition.SUCCEEDED):
             self.must(self.storage.merged is not None, "a PdfJob succeeds without its merged result")
             phases = [raw.get("status", {}).get("phase") for raw in self.objects["pdfchunks"].values()]
             lacking = phases.count(ChunkPhase.FAILED) + phases.count(ChunkPhase.CANCELLED)
