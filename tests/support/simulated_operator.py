@@ -144,6 +144,7 @@ class SimulatedOperator(SimulatedWork):
         if job is None:
             self._work = None
             return
+        self.memory.look(self.world.now)
         if is_true(job, JobCondition.FINISHED) and self._work is None:
             self.memory.forget_run()
         elif job.metadata.deletion_timestamp is None and self.memory.facts.recorded is not None:

@@ -27,6 +27,9 @@ ENV_PROGRESS_URL: Final = "PDFJOB_PROGRESS_URL"
 """PUT: the progress object, at least every 10 seconds; it is the heartbeat too."""
 ENV_RESULT_URL: Final = "PDFJOB_RESULT_URL"
 """PUT once, with the header ``If-None-Match: *``; 412 means that it is already stored."""
+ENV_API_KEY_FILE: Final = "PDFJOB_API_KEY_FILE"
+"""Path of the file that holds the processor's API key; absent when it needs none. The file is absent when the Secret
+or its key is."""
 
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 ENV_TERMINATION_LOG: Final = "PDFJOB_TERMINATION_LOG"
@@ -39,13 +42,25 @@ about twenty times its size when its records are as short as can be; the text of
 
 
 class Tokens(Model):
-    """Tokens of a language model."""
+    """Tokens of a language model, those of answers that were thrown away included: they are paid for too."""
 
-    input: int = Field(default=0, ge=0, description="Tokens sent to the language model.")
-    output: int = Field(default=0, ge=0, description="Tokens that the language model returned.")
+    input: int = Field(default=0, ge=0, description="Tokens sent to the language model, cached ones included.")
+    output: int = Field(default=0, ge=0, description="Tokens that the language model returned, thinking not included.")
+    cached: int = Field(default=0, ge=0, description="Tokens of the input that the service had cached.")
+    thinking: int = Field(default=0, ge=0, description="Tokens spent on thinking; they are billed like output.")
+
+    @property
+    def total(self) -> int:
+        """Tokens that are charged: input, output and thinking."""
+        return self.input + self.output + self.thinking
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(input=self.input + other.input, output=self.output + other.output)
+        return Tokens(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cached=self.cached + other.cached,
+            thinking=self.thinking + other.thinking,
+        )
 
 
 class Task(Model):
@@ -80,6 +95,10 @@ class Task(Model):
     processor: Processor
     soft_timeout_seconds: int = Field(ge=1)
     """After this many seconds the runner saves its checkpoint and exits with 76."""
+    item_timeout_seconds: int = Field(default=300, ge=1)
+    """Limit of one call of a language service."""
+    pace_seconds: float = Field(default=0, ge=0)
+    """Pause between two calls of a language service that earlier starts of the job ended with: where to begin."""
     grace_seconds: int = Field(default=30, ge=1)
     """``terminationGracePeriodSeconds`` of the pod: time to finish the item in hand and save after SIGTERM."""
 
@@ -93,7 +112,8 @@ class Record(Model):
 
 
 class MissingPage(Model):
-    """A page the runner could not read, or that is lost, under ``repair: Repair`` only."""
+    """A page without text of its own: lost or unreadable, under ``repair: Repair`` only (``INVALID_ITEM``), or one for
+    which a language model gave no answer that could be used (the other `pdfjob_api.errors.ItemCode`)."""
 
     page: int = Field(ge=1)
     code: str
@@ -132,6 +152,8 @@ class Progress(Model):
     total: int = Field(ge=0)
     time: str
     """RFC 3339, UTC."""
+    answered: bool = False
+    """Whether a language service has answered a call of this start: its key is good."""
 
 
 class TerminationMessage(Model):
@@ -143,6 +165,12 @@ class TerminationMessage(Model):
     items: int = Field(default=0, ge=0)
     """Items saved so far, earlier starts included."""
     tokens: Tokens = Tokens()
+    requests: dict[str, int] = Field(default_factory=dict)
+    """Calls of a language service in this start by HTTP status, ``timeout`` or ``network``."""
+    pace_seconds: float = Field(default=0, ge=0)
+    """Pause between two calls that the service's rate limit led to."""
+    retry_after_seconds: float | None = Field(default=None, ge=0)
+    """When the service said it may be asked again, with ``RATE_LIMIT``."""
     result_sha256: str | None = None
     result_bytes: int | None = None
 

@@ -27,6 +27,21 @@ class ChunkCode(StrEnum):
     INVALID_ITEM = "INVALID_ITEM"
 
 
+class ItemCode(StrEnum):
+    """Why a page is missing from the result of a chunk that succeeded."""
+
+    INVALID_ITEM = "INVALID_ITEM"
+    """It cannot be read or is lost, under ``repair: Repair``."""
+    BLOCKED = "BLOCKED"
+    """The safety filters of the language service refused it."""
+    RECITATION = "RECITATION"
+    """The language service takes it for a copy of protected text."""
+    CUT_OFF = "CUT_OFF"
+    """Its answer was cut off at the limit of output tokens."""
+    INVALID_ANSWER = "INVALID_ANSWER"
+    """Its answers were not of the shape asked for."""
+
+
 class JobCode(StrEnum):
     """Why a PdfJob failed; also the reason of its condition ``Succeeded=False``."""
 

@@ -160,11 +160,25 @@ class FailurePolicy(Model):
         json_schema_extra=_COUNT_OR_PERCENT,
     )
 
+    max_failed_items: int | str = Field(
+        default=0,
+        description="Pages for which a language model gave no usable answer that the chunks which succeeded may lack, "
+        "a number or a percentage of all pages (rounded down). Pages that repair: Repair gave up do not count.",
+        json_schema_extra=_COUNT_OR_PERCENT,
+    )
+
     def allowed(self, total: int) -> int:
         """Return how many of ``total`` chunks may fail."""
-        if isinstance(self.max_failed_chunks, int):
-            return self.max_failed_chunks
-        return total * int(self.max_failed_chunks.removesuffix("%")) // 100
+        return _share(self.max_failed_chunks, total)
+
+    def allowed_items(self, total: int) -> int:
+        """Return how many of ``total`` pages may be without a usable answer."""
+        return _share(self.max_failed_items, total)
+
+
+def _share(limit: int | str, total: int) -> int:
+    """Return a number as it is, and a percentage as a number of ``total``, rounded down."""
+    return limit if isinstance(limit, int) else total * int(limit.removesuffix("%")) // 100
 
 
 class RetryRequest(Model):
@@ -217,6 +231,13 @@ class Limits(Model):
         le=518400,
         description="Soft limit of one start of a chunk, in seconds; the runner saves what it has and ends, and the "
         "chunk goes on from there.",
+    )
+    item_timeout_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=3600,
+        description="Limit of one call of a language service, in seconds. A runner that is told to end waits so long "
+        "for the call in hand, 300 seconds at most.",
     )
     stuck_timeout_seconds: int = Field(
         default=600,
@@ -282,7 +303,7 @@ class PdfJobSpec(Model):
     chunking: Chunking = Field(default=Chunking(), description="How the document is cut; immutable.")
     processor: Processor = Field(
         default=Processor(local=LocalProcessor()),
-        description="What is done with the text; immutable. Exactly one of local, custom.",
+        description="What is done with the text; immutable. Exactly one of local, gemini, custom.",
     )
     parallelism: int = Field(
         default=4,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from .base import Model, rules
+from .gemini import GeminiProcessor
 
 
 class Repair(StrEnum):
@@ -53,13 +54,14 @@ class Processor(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "[has(self.local), has(self.custom)].filter(x, x).size() == 1",
-                "exactly one of processor.local, processor.custom must be set",
+                "[has(self.local), has(self.gemini), has(self.custom)].filter(x, x).size() == 1",
+                "exactly one of processor.local, processor.gemini, processor.custom must be set",
             )
         )
     )
 
     local: LocalProcessor | None = Field(default=None, description="Offline text extraction and sentence repair.")
+    gemini: GeminiProcessor | None = Field(default=None, description="Language work by a Gemini model.")
     custom: CustomProcessor | None = Field(
         default=None, description="Any container image that honours the runner contract."
     )

@@ -37,7 +37,7 @@ from .clock import from_wire
 from .conditions import is_true
 from .decide_chunk import TERMINAL, ChunkDecision, decide_chunk, kill
 from .intent import Intent, intent_of
-from .jobclock import elapsed
+from .jobclock import FOLD_SECONDS, elapsed
 from .observation import Observation, WorkKind
 from .requests import Answer, answer_chunk, answer_event, answer_job, pending_request, reopened_status
 from .stages import may_be_merged
@@ -63,7 +63,7 @@ def decide(obs: Observation, now: datetime) -> Decision:
 
 
 def _decide_active(obs: Observation, now: datetime) -> Decision:
-    intent = intent_of(obs.job, now, fatal=obs.facts.fatal is not None)
+    intent = intent_of(obs.job, now, fatal=obs.facts.fatal is not None, looked=obs.facts.looked)
     throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()})
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
@@ -92,7 +92,7 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
         actions += _background(obs, statuses, status, intent, now)
         starts, delay = _dispatch(obs, decisions, intent, throttle, now)
         actions += starts
-        delays += [delay, _time_limit(obs.job, status, now)]
+        delays += [delay, _time_limit(obs, status, now)]
         if intent is not Intent.RUN:
             delays.append(_until_dead(obs, now))
     return Decision(
@@ -212,13 +212,14 @@ def _dispatch(
     return list(due[: max(room, 0)]), None
 
 
-def _time_limit(job: PdfJob, status: PdfJobStatus | None, now: datetime) -> float | None:
-    """Return the seconds until the job's time limit, while its clock goes."""
-    limit = job.spec.limits.job_timeout_seconds
+def _time_limit(obs: Observation, status: PdfJobStatus | None, now: datetime) -> float | None:
+    """Return the seconds until the job's time limit, or until its clock is written again, while it goes."""
+    limit = obs.job.spec.limits.job_timeout_seconds
     clock = status.clock if status is not None else None
     if limit is None or clock is None or clock.since is None:
         return None
-    return max(limit - elapsed(clock, now), 0.1)
+    written = (now - from_wire(clock.since)).total_seconds()
+    return max(min(limit - elapsed(clock, now, obs.facts.looked), FOLD_SECONDS - written), 0.1)
 
 
 def _until_dead(obs: Observation, now: datetime) -> float | None:

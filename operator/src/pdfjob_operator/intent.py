@@ -22,10 +22,17 @@ class Intent(Enum):
     CANCEL = EndReason.CANCELLED
 
 
-def intent_of(job: PdfJob, now: datetime, *, fatal: bool = False) -> Intent:
+def intent_of(job: PdfJob, now: datetime, *, fatal: bool = False, looked: datetime | None = None) -> Intent:
     """Say what shall become of a job: what cannot be undone comes first, and a paused job never fails.
 
     Its time limit, lowered meanwhile or reached as the pause began, holds again when it is resumed (R-55).
+
+    Parameters
+    ----------
+    fatal
+        Whether the job cannot go on.
+    looked
+        When this process first looked at the job, see `jobclock`.
     """
     match job.spec.shutdown:
         case Shutdown.CANCEL:
@@ -37,5 +44,5 @@ def intent_of(job: PdfJob, now: datetime, *, fatal: bool = False) -> Intent:
     if fatal:
         return Intent.FAIL
     limit = job.spec.limits.job_timeout_seconds
-    over = limit is not None and elapsed(job.status.clock, now) >= limit
+    over = limit is not None and elapsed(job.status.clock, now, looked) >= limit
     return Intent.TIME_OUT if over else Intent.RUN

@@ -34,6 +34,11 @@ class JobMemory:
         """Replace facts by name."""
         self.facts = replace(self.facts, **facts)
 
+    def look(self, now: datetime) -> None:
+        """Remember when this process first looked at the job."""
+        if self.facts.looked is None:
+            self.learn(looked=now)
+
     def learn_end(self, chunk_uid: str, start: int, end: EndFacts) -> None:
         """Remember what S3 says about a start that has ended."""
         self.learn(ends={**self.facts.ends, (chunk_uid, start): end})
@@ -60,7 +65,9 @@ class JobMemory:
         """Drop what only a job under way needs: a finished one costs no memory, a retry reads it anew."""
         kept = {kind: error for kind, error in self.facts.errors.items() if kind in _AFTER_END}
         facts = self.facts
-        self.facts = Facts(working=facts.working, errors=kept, recorded=facts.recorded, cleaned=facts.cleaned)
+        self.facts = Facts(
+            looked=facts.looked, working=facts.working, errors=kept, recorded=facts.recorded, cleaned=facts.cleaned
+        )
 
     def forget_ended(self, chunk_uid: str, start: int) -> None:
         """Drop what is known of a start once its end is recorded in the PdfChunk."""

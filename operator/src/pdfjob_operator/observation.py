@@ -87,6 +87,8 @@ class Heartbeat:
 class Facts:
     """What is known of a job beyond its resources. All of it can be found again after a crash."""
 
+    looked: datetime | None = None
+    """When this process first looked at the job; None = it always has."""
     working: WorkKind | None = None
     """The background work under way."""
     step: Reason | None = None

@@ -92,6 +92,7 @@ class Reconciler:
             await self._forget(uid)
             return
         memory = self.memories.setdefault(uid, JobMemory())
+        memory.look(utc_now())
         if is_true(job, JobCondition.FINISHED) and memory.task is None:
             memory.forget_run()
         elif job.metadata.deletion_timestamp is None and memory.facts.recorded is not None:

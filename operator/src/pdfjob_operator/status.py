@@ -28,7 +28,7 @@ from .chunk_end import saved_before
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true
 from .intent import Intent, intent_of
-from .jobclock import advance
+from .jobclock import advance, folded, is_fold_due
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
 from .plan import merge_inputs
 from .ranges import number_ranges
@@ -82,7 +82,7 @@ def compute_status(
         Answer to a retry request that this reconcile gives.
     """
     job, facts = obs.job, obs.facts
-    intent = intent_of(job, now, fatal=facts.fatal is not None)
+    intent = intent_of(job, now, fatal=facts.fatal is not None, looked=facts.looked)
     unknown = facts.plan is None and job.status.chunks is not None and _fatal(facts) is None
     if unknown and intent not in _BY_USER:
         return None
@@ -127,8 +127,20 @@ def compute_status(
         **_sums(chunks),
     }
     working = facts.working in {WorkKind.SPLIT, WorkKind.MERGE} or (counts is not None and counts.running > 0)
-    clock = advance(job.status.clock, now, working=working and end is None and intent is Intent.RUN)
-    return job.status.model_copy(update={**values, "clock": clock, **_times(job, end, now)})
+    clock = advance(
+        job.status.clock, now, working=working and end is None and intent is Intent.RUN, looked=facts.looked
+    )
+    status = job.status.model_copy(update={**values, "clock": clock, **_times(job, end, now)})
+    return _with_folded_clock(obs, status, now)
+
+
+def _with_folded_clock(obs: Observation, status: PdfJobStatus, now: datetime) -> PdfJobStatus:
+    """Fold the clock into a status that is written anyway; for its own sake only under a time limit, once a minute."""
+    job, clock = obs.job, status.clock
+    limited = job.spec.limits.job_timeout_seconds is not None
+    if clock is None or (status == job.status and not (limited and is_fold_due(clock, now))):
+        return status
+    return status.model_copy(update={"clock": folded(clock, now, obs.facts.looked)})
 
 
 def merged_result(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> Merged | None:
