@@ -14,7 +14,6 @@ import pytest
 from tests.support import pdfs
 from tests.support.audit import job_creations, operator_writes
 from tests.support.cluster import fresh_namespace, kubectl
-from tests.support.corpora import manual
 from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_for_operator, wait_until
 from tests.support.puppets import RESOURCES, Puppets, puppets
 from tests.support.shell_runners import MANY_RECORDS
@@ -26,6 +25,8 @@ SECONDS_PER_PAGE: Final = 1.0
 PAUSED: Final = "Batch processing paused by user"
 STOPPED: Final = "Batch processing stopped by user. Batch stopped, checkpoint retained"
 FINE: Final = 'store "page $first"'
+HEAVY_PAGES: Final = 24
+HEAVY_PIXELS: Final = 2500
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +191,10 @@ def test_a_job_may_be_suspended_from_its_creation(
 
 
 def test_splitting_can_be_paused_and_no_chunk_is_stored_twice(place: str, product: None, stage: Puppets) -> None:
-    """A long document, so that the pause comes in between; its runners do nothing."""
-    source = {"s3": {"key": Storage.connect().upload(place, manual("octave"))}}
-    spec = {**stage.job("splitting", 40, FINE), "chunking": {"pagesPerChunk": 40}}
-    job = submit(place, "splitting", source, **spec)
+    """Chunks of 19 MB, so that the pause comes in between; their runners do not read them."""
+    key = f"pdfjob/inbox/{place}/heavy.pdf"
+    Storage.connect().put(key, pdfs.image_pdf(HEAVY_PAGES, HEAVY_PIXELS))
+    job = submit(place, "splitting", {"s3": {"key": key}}, **stage.job("splitting", HEAVY_PAGES, FINE))
     wait_until(lambda: len(job.chunks()) >= 2, "the first chunks are stored", interval=0.05)
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True", "Suspended")

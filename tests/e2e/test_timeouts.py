@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any, Final
@@ -196,9 +195,7 @@ def test_a_start_without_a_heartbeat_is_given_up_and_its_late_result_changes_not
     assert f"TIMEOUT: {STUCK_MESSAGE}" in job.events()
     wait_until(lambda: stage.starts("stuck", 1) == [2], "it has started anew")
     result = b'{"version":1,"startPage":1,"endPage":1,"records":[{"page":1,"endPage":1,"text":"late"}]}'
-    request = urllib.request.Request(late_url, result, {"If-None-Match": "*"}, method="PUT")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.status == 200
+    assert storage.put_by(late_url, result, {"If-None-Match": "*"}) == 200
     stage.open("stuck", "late")
     status = job.succeed()
     assert job.result(storage, "txt").decode() == "second start\n\npage 2\n"
