@@ -80,6 +80,15 @@ def set_stages(
     return _set_last_stages(conditions, obs, counts, chunks, merged=merged)
 
 
+def set_stages_unread(conditions: Conditions, obs: Observation) -> None:
+    """Say that the plan cannot be read back after a restart, at the stage that waits for it."""
+    error = obs.facts.errors.get(WorkKind.SPLIT)
+    if error is not None:
+        stage = JobCondition.MERGED if conditions.is_true(JobCondition.SPLIT) else JobCondition.SPLIT
+        text = f"the plan of the job cannot be read back from the storage, tried again: {error.message}"
+        conditions.set(stage, "Unknown", error.reason, text)
+
+
 def _set_last_stages(
     conditions: Conditions,
     obs: Observation,

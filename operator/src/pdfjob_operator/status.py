@@ -8,31 +8,21 @@ from datetime import datetime
 from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
-from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import JOB_CODES, JobCode
 from pdfjob_api.meta import LastError
 from pdfjob_api.names import ANNOTATION_REQUESTED_BY
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import (
-    ChunkCounts,
-    Items,
-    JobResult,
-    LastRetry,
-    PdfJob,
-    PdfJobStatus,
-    ShutdownStatus,
-    Summary,
-)
+from pdfjob_api.pdfjob import ChunkCounts, JobResult, LastRetry, PdfJob, PdfJobStatus, ShutdownStatus
 
-from .chunk_end import saved_before
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true
+from .counts import closed, count, items, summary, sums
 from .intent import Intent, intent_of
 from .jobclock import advance, folded, is_fold_due
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
 from .plan import merge_inputs
 from .ranges import number_ranges
-from .stages import may_be_merged, set_degraded, set_stages, settled
+from .stages import may_be_merged, set_degraded, set_stages, set_stages_unread, settled
 from .throttle import Throttle
 
 _STEPS: Final = {Reason.FETCHING: "Fetching source", Reason.SPLITTING: "Inspecting document"}
@@ -40,6 +30,8 @@ _BY_USER: Final = {
     Intent.STOP: (JobPhase.STOPPED, Reason.STOPPED, "Batch processing stopped by user", "Batch stopped"),
     Intent.CANCEL: (JobPhase.CANCELLED, Reason.CANCELLED, "Batch processing cancelled by user", "Batch cancelled"),
 }
+_TOLD_UNREAD: Final = frozenset({*_BY_USER, Intent.SUSPEND})
+"""What the user is told of although the plan has not been read back."""
 _ENDING: Final = {
     Intent.STOP: "Stopping: runners save their pages",
     Intent.CANCEL: "Cancelling",
@@ -70,6 +62,8 @@ def compute_status(
 ) -> PdfJobStatus | None:
     """Return the status the job should have, or None while too little is known to say (after a restart).
 
+    When the storage does not give the plan back then, the status tells that, and what the resources alone tell.
+
     Parameters
     ----------
     chunks
@@ -84,20 +78,24 @@ def compute_status(
     job, facts = obs.job, obs.facts
     intent = intent_of(job, now, fatal=facts.fatal is not None, looked=facts.looked)
     unknown = facts.plan is None and job.status.chunks is not None and _fatal(facts) is None
-    if unknown and intent not in _BY_USER:
+    if unknown and intent not in _TOLD_UNREAD and WorkKind.SPLIT not in facts.errors:
         return None
     throttle = throttle or Throttle(job.spec.parallelism)
     conditions = Conditions(job, now)
-    counts = _count(obs, chunks)
+    counts = count(obs, chunks)
     merged = merged_result(obs, chunks)
-    failure = None
+    failure = end = None
     conditions.set(JobCondition.ACCEPTED, "True", Reason.ACCEPTED, "the operator took the job")
-    if not unknown:
+    if unknown:
+        set_stages_unread(conditions, obs)
+    else:
         failure = set_stages(conditions, obs, counts, chunks, now, merged=merged is not None)
-    quiet = in_flight == 0 and facts.working is None
-    end = _end_of(obs, counts, intent, failure, merged, quiet=quiet)
+    reads_back = unknown and intent is Intent.SUSPEND  # the plan, which nothing is done with
+    quiet = in_flight == 0 and (facts.working is None or reads_back)
+    if not unknown or intent in _BY_USER:
+        end = _end_of(obs, counts, intent, failure, merged, quiet=quiet)
     if end is not None and end.phase is not JobPhase.SUCCEEDED and counts is not None:
-        counts = _closed(counts)
+        counts = closed(counts)
     if end is None and counts is not None:
         set_degraded(conditions, obs, chunks, throttle, now)
     elif end is not None and conditions.is_true(JobCondition.DEGRADED):
@@ -107,11 +105,11 @@ def compute_status(
     values = {
         "observed_generation": job.metadata.generation,
         "phase": end.phase if end is not None else _phase(obs, counts, intent),
-        "current_step": _step(conditions, facts, counts, end, intent, in_flight)[:40],
+        "current_step": _step(conditions, facts, counts, end, intent, in_flight, split=_was_split(obs))[:40],
         "source": facts.plan.source if facts.plan else job.status.source,
         "chunks": counts,
-        "summary": _summary(counts),
-        "items": _items(obs, chunks) if counts else None,
+        "summary": summary(counts),
+        "items": items(obs, chunks) if counts else None,
         "failed_chunks": number_ranges(
             (index, index) for index, chunk in sorted(chunks.items()) if chunk.phase is ChunkPhase.FAILED
         ),
@@ -124,7 +122,7 @@ def compute_status(
         "conditions": conditions.list(),
         "progress_percent": max(_percent(obs, counts, end), job.status.progress_percent),
         "result": _result(merged) if end is not None and merged is not None else job.status.result,
-        **_sums(chunks),
+        **sums(chunks),
     }
     working = facts.working in {WorkKind.SPLIT, WorkKind.MERGE} or (counts is not None and counts.running > 0)
     clock = advance(
@@ -245,14 +243,6 @@ def _times(job: PdfJob, end: _End | None, now: datetime) -> dict[str, Any]:
     return {"completion_time": to_wire(now), "processing_seconds": int((now - began).total_seconds())}
 
 
-def _closed(counts: ChunkCounts) -> ChunkCounts:
-    """Return the counts of a job that has ended early: what has not ended by itself will not run any more."""
-    open_ones = counts.pending + counts.running + counts.retry_scheduled
-    return counts.model_copy(
-        update={"pending": 0, "running": 0, "retry_scheduled": 0, "cancelled": counts.cancelled + open_ones}
-    )
-
-
 def _fatal(facts: Facts) -> WorkError | None:
     """Return the error of background work that is not tried again, if any."""
     return next((error for error in facts.errors.values() if error.retry_at is None), None)
@@ -265,45 +255,18 @@ def _runners(count: int, verb: str = "finish") -> str:
     return f"1 runner {verb}es" if verb.endswith("sh") else f"1 runner {verb}s"
 
 
-def _summary(counts: ChunkCounts | None) -> Summary | None:
-    if counts is None:
-        return None
-    percent = 100 * counts.succeeded // max(counts.total, 1)
-    return Summary(progress=f"{percent}%", chunks=f"{counts.succeeded}/{counts.total}")
-
-
-def _count(obs: Observation, statuses: Mapping[int, PdfChunkStatus]) -> ChunkCounts | None:
-    plan, stored = obs.facts.plan, obs.job.status.chunks
-    if plan is not None:
-        pages = plan.source.pages or 0
-        size = plan.pages_per_chunk if pages > plan.threshold_pages else max(pages, 1)
-        planned = -(-pages // size)
-    elif stored is not None:  # planned by an earlier process; this one cannot read the plan, and fails for good
-        planned = stored.total
-    else:
-        return None
-    total = max(planned, len(statuses))
-    by_phase = dict.fromkeys(ChunkPhase, 0)
-    for status in statuses.values():
-        by_phase[status.phase] += 1
-    return ChunkCounts(
-        total=total,
-        pending=by_phase[ChunkPhase.PENDING] + total - len(statuses),
-        running=by_phase[ChunkPhase.RUNNING],
-        retry_scheduled=by_phase[ChunkPhase.RETRY_SCHEDULED],
-        succeeded=by_phase[ChunkPhase.SUCCEEDED],
-        failed=by_phase[ChunkPhase.FAILED],
-        cancelled=by_phase[ChunkPhase.CANCELLED],
-    )
-
-
 def _phase(obs: Observation, counts: ChunkCounts | None, intent: Intent) -> JobPhase:
     if intent is Intent.SUSPEND:
         return JobPhase.SUSPENDED
-    if obs.facts.manifest is None or counts is None:
+    if counts is None or (obs.facts.manifest is None and not _was_split(obs)):
         known = obs.facts.step or obs.facts.plan or obs.facts.errors
         return JobPhase.SPLITTING if known or counts is not None else JobPhase.PENDING
     return JobPhase.MERGING if settled(counts) else JobPhase.RUNNING
+
+
+def _was_split(obs: Observation) -> bool:
+    """Whether an earlier process has written every chunk, and this one has not read the plan back."""
+    return obs.facts.plan is None and is_true(obs.job, JobCondition.SPLIT)
 
 
 def _step(
@@ -313,6 +276,8 @@ def _step(
     end: _End | None,
     intent: Intent,
     in_flight: int,
+    *,
+    split: bool,
 ) -> str:
     if end is not None:
         failed = conditions.broken() if end.succeeded is not JobCode.TASK_TIMEOUT else None
@@ -331,7 +296,7 @@ def _step(
         return f"Waiting: {held}"
     if counts is None:
         return _STEPS.get(facts.step, "Waiting") if facts.step else "Accepted"
-    if facts.manifest is None:
+    if facts.manifest is None and not split:
         return f"Storing chunk {counts.total - _unstored(facts, counts)}/{counts.total}"
     return "Merging" if settled(counts) else f"Processing chunk {counts.succeeded}/{counts.total}"
 
@@ -351,30 +316,6 @@ def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None) -> 
     if may_be_merged(obs.job, counts) and end is None:
         return 75
     return 15 + 60 * counts.succeeded // max(counts.total, 1)
-
-
-def _items(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> Items:
-    done = failed = 0
-    for index, status in chunks.items():
-        chunk = obs.chunks[index]
-        if status.phase is ChunkPhase.SUCCEEDED and status.result is not None:
-            done += chunk.spec.page_count - status.result.missing_pages
-            failed += status.result.missing_pages
-        elif status.phase is not ChunkPhase.FAILED:  # pages in checkpoints, from which the chunk goes on
-            beat = obs.facts.progress.get((chunk.metadata.uid, status.starts))
-            told = beat.progress.done if beat and beat.progress else 0
-            done += min(max(told, saved_before(status)), chunk.spec.page_count)
-    source = obs.facts.plan.source if obs.facts.plan else obs.job.status.source
-    return Items(total=(source.pages if source else None) or 0, done=done, failed=failed)
-
-
-def _sums(chunks: Mapping[int, PdfChunkStatus]) -> dict[str, int | Tokens | None]:
-    results = [chunk.result for chunk in chunks.values() if chunk.result is not None]
-    tokens = sum((result.tokens for result in results), start=Tokens())
-    return {
-        "sentences": sum(result.sentences for result in results) if results else None,
-        "tokens": tokens if tokens != Tokens() else None,
-    }
 
 
 def _result(merged: Merged) -> JobResult:
