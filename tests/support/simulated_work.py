@@ -12,7 +12,7 @@ from pdfjob_operator.cache import Cache
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.memory import JobMemory
 from pdfjob_operator.observation import Merged, WorkError, WorkKind
-from pdfjob_operator.plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, settings_hash
+from pdfjob_operator.plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, merge_mark, settings_hash
 from pdfjob_operator.planning import plan_ranges
 from pdfjob_operator.resources import build_chunk
 from pdfjob_operator.storage.kubernetes import (
@@ -113,6 +113,8 @@ class SimulatedWork:
             self.world.must(set(phases) <= TERMINAL, f"the merge begins while chunks are {phases}")
             allowed = job.spec.failure_policy.allowed(len(phases))
             self.world.must(lacking <= allowed, f"the merge begins although {lacking} chunks failed")
+            chunks = sorted(self.cache.chunks(self.world.uid).items())
+            self.memory.merging = merge_mark((chunk.status for _, chunk in chunks), job.status.last_retry)
         self.memory.learn(working=kind)
         self._work_steps = 0
         works = {WorkKind.SPLIT: self._split, WorkKind.MERGE: self._merge, WorkKind.CLEAN: self._clean}

@@ -35,12 +35,13 @@ from .actions import (
 from .chunk_end import cancelled
 from .clock import from_wire
 from .conditions import is_true
-from .decide_chunk import TERMINAL, ChunkDecision, decide_chunk, kill
+from .decide_chunk import TERMINAL, ChunkDecision, answered, decide_chunk, kill
 from .intent import Intent, intent_of
 from .jobclock import FOLD_SECONDS, elapsed
-from .observation import Observation, WorkKind
+from .observation import Observation, WorkError, WorkKind
+from .plan import merge_mark
+from .policy import may_be_merged
 from .requests import Answer, answer_chunk, answer_event, answer_job, pending_request, reopened_status
-from .stages import may_be_merged
 from .status import compute_status, merged_result
 from .throttle import Throttle, throttle_of
 
@@ -70,6 +71,7 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     }
     decisions, answer = _with_answers(obs, decisions, intent, now)
     statuses = {index: decision.status or obs.chunks[index].status for index, decision in decisions.items()}
+    obs = _without_earlier_merge(obs, statuses, answer.last_retry if answer else obs.job.status.last_retry)
     throttle = throttle_of(obs.job, statuses)
     in_flight = sum(decision.in_flight for decision in decisions.values())
     status = compute_status(
@@ -101,6 +103,19 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
         requeue_seconds=_earliest([*delays, *_work_delays(obs, now)]),
         in_flight=in_flight,
     )
+
+
+def _without_earlier_merge(
+    obs: Observation, statuses: Mapping[int, PdfChunkStatus], last_retry: LastRetry | None
+) -> Observation:
+    """Forget the error of a merge of other results, or before the user's last request: the next may succeed."""
+    error = obs.facts.errors.get(WorkKind.MERGE)
+    if error is None or error.merge is None:
+        return obs
+    if error.merge == merge_mark((status for _, status in sorted(statuses.items())), last_retry):
+        return obs
+    errors: dict[WorkKind, WorkError] = {k: each for k, each in obs.facts.errors.items() if k is not WorkKind.MERGE}
+    return replace(obs, facts=replace(obs.facts, errors=errors))
 
 
 def _under_way(obs: Observation, decisions: Mapping[int, ChunkDecision], now: datetime) -> int:
@@ -170,7 +185,7 @@ def _background(
     """
     facts = obs.facts
     counts = status.chunks if status is not None else None
-    mergeable = counts is not None and may_be_merged(obs.job, counts) and len(statuses) == counts.total
+    mergeable = counts is not None and may_be_merged(obs, counts, statuses) and len(statuses) == counts.total
     if intent is not Intent.RUN:
         unread = facts.plan is None and obs.job.status.chunks is not None
         if facts.working is not None:
@@ -200,13 +215,15 @@ def _dispatch(
     """Return the starts that are due within the job's parallelism: highest priority first, then the lowest index.
 
     None before the plan is known, after a restart: a start is told which pages of its chunk are lost. While a common
-    cause holds the job, one start at a time tries whether it is gone; the delay says when.
+    cause holds the job, one start at a time tries whether it is gone; the delay says when. And one at a time until the
+    language service has answered for the first time.
     """
     if obs.facts.invalid is not None or obs.facts.plan is None or intent is not Intent.RUN:
         return [], None
     if throttle.probe_at is not None and throttle.probe_at > now:
         return [], (throttle.probe_at - now).total_seconds()
-    room = throttle.parallelism - sum(decision.in_flight for decision in decisions.values())
+    parallelism = throttle.parallelism if answered(obs) else 1
+    room = parallelism - sum(decision.in_flight for decision in decisions.values())
     due = [decision.create for decision in decisions.values() if decision.create is not None]
     due.sort(key=lambda create: (-create.priority, create.chunk.spec.index))
     return list(due[: max(room, 0)]), None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pdfjob_api.contract import Progress
+from pdfjob_api.contract import Progress, TerminationMessage
 from pdfjob_api.pdfchunk import ChunkResultStatus
 
 from .observation import EndFacts, Facts, Heartbeat, WorkError, WorkKind
@@ -23,10 +23,14 @@ class JobMemory:
     task: asyncio.Task[None] | None = None
     failures: dict[WorkKind, int] = field(default_factory=dict)
     """How often in a row work of a kind has failed: its backoff grows with it."""
+    merging: str | None = None
+    """`merge_mark` of the merge under way, or of the last one; None while it has not looked at the chunks."""
     status_written: float = float("-inf")
     """Event loop time of the last write of the PdfJob's status."""
     reconcile_seconds: float = 0.0
     """What the last decision cost; events of a job of very many chunks are taken together for longer."""
+    pace_seconds: float = 0.0
+    """Pause between two calls of the language service that the runner which ended last had come to."""
     progress_read: dict[tuple[str, int], float] = field(default_factory=dict)
     """Event loop time of the last read of each heartbeat."""
 
@@ -49,6 +53,8 @@ class JobMemory:
         known = self.facts.progress.get(key)
         since = now if known is None or known.progress != progress else known.since
         self.learn(progress={**self.facts.progress, key: Heartbeat(progress, since, now)})
+        if progress is not None and progress.answered:
+            self.learn(answered=True)
 
     def forgive_silence(self, chunk_uid: str, start: int, now: datetime) -> None:
         """Count the age of a heartbeat anew: the storage did not answer, so its silence says nothing."""
@@ -56,6 +62,13 @@ class JobMemory:
         known = self.facts.progress.get(key)
         if known is not None:
             self.learn(progress={**self.facts.progress, key: Heartbeat(known.progress, now, now)})
+
+    def learn_said(self, said: TerminationMessage) -> None:
+        """Remember what the runners that come after one should know of the language service."""
+        if said.requests:
+            self.pace_seconds = said.pace_seconds
+        if said.requests.get("200"):
+            self.learn(answered=True)
 
     def learn_adopted(self, chunk_uid: str, result: ChunkResultStatus | None) -> None:
         """Remember what an earlier life of the PdfJob left for a chunk."""
@@ -79,9 +92,10 @@ class JobMemory:
         self.progress_read.pop(key, None)
 
     def work_failed(self, kind: WorkKind, error: WorkError) -> None:
-        """Remember how background work ended."""
+        """Remember how background work ended, and of a merge which one it was."""
         self.failures[kind] = self.failures.get(kind, 0) + 1
-        self.learn(errors={**self.facts.errors, kind: error})
+        merge = self.merging if kind is WorkKind.MERGE else None
+        self.learn(errors={**self.facts.errors, kind: replace(error, merge=merge)})
 
     def work_succeeded(self, kind: WorkKind) -> None:
         """Forget earlier failures of this kind of work."""

@@ -45,6 +45,8 @@ class WorkError:
     message: str
     retry_at: datetime | None
     """When it is tried again; None = never."""
+    merge: str | None = None
+    """`merge_mark` of the merge that failed; the error does not hold for another."""
 
 
 class WorkKind(StrEnum):
@@ -114,6 +116,8 @@ class Facts:
     """By UID of the PdfChunk: the result that an earlier life of the PdfJob left, None when it left none."""
     recorded: str | None = None
     """Where the record of the finished or deleted job is; empty when it was given up."""
+    answered: bool = False
+    """Whether a language service has answered a runner of this job."""
     capped: bool = False
     """Whether chunks could start but for ``maxConcurrentChunks`` of the installation."""
 

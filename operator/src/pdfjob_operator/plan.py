@@ -17,7 +17,7 @@ from pdfjob_api.base import Model
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import PdfJobSpec, SourceStatus
+from pdfjob_api.pdfjob import LastRetry, PdfJobSpec, SourceStatus
 
 from .planning import ChunkRange, plan_ranges
 
@@ -103,6 +103,15 @@ def inputs_hash(results: Iterable[str]) -> str:
 def merge_inputs(chunks: Iterable[PdfChunkStatus]) -> str:
     """Hash what a merge of these chunks, in order, is made of: results, and the codes of those that have none."""
     return inputs_hash(merge_input(status) or "" for status in chunks)
+
+
+def merge_mark(chunks: Iterable[PdfChunkStatus], last_retry: LastRetry | None) -> str:
+    """Name one merge: of these chunks, in order, after this request of the user. Its error tells nothing of another.
+
+    A chunk that was done again may have the same result as before, now stored anew.
+    """
+    inputs = inputs_hash(f"{status.starts} {merge_input(status)}" for status in chunks)
+    return f"{inputs}/{last_retry.number if last_retry is not None else 0}"
 
 
 def merge_input(status: PdfChunkStatus) -> str | None:

@@ -29,7 +29,7 @@ from .clock import from_wire, utc_now
 from .documents import Documents, MergedFile, MergeInput, MissingPart, ResultPart
 from .memory import JobMemory
 from .observation import Merged, WorkKind
-from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, missing_code, settings_hash
+from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, merge_mark, missing_code, settings_hash
 from .planning import ChunkRange
 from .records import store_job_record
 from .resources import build_chunk, build_event
@@ -74,6 +74,7 @@ class Work:
         """Begin a piece of work, unless one is under way."""
         if memory.task is not None:
             return
+        memory.merging = None
         memory.learn(working=kind)
         memory.task = asyncio.create_task(self._run(job, memory, kind), name=f"{kind.value} {job.metadata.name}")
 
@@ -286,6 +287,7 @@ class Work:
         """
         keys = self.keys(job)
         chunks = [chunk for _, chunk in sorted(self.cache.chunks(job.metadata.uid).items())]
+        memory.merging = merge_mark((chunk.status for chunk in chunks), job.status.last_retry)
         plan = memory.facts.plan
         planned = [pages.index for pages in plan.ranges(job.spec)] if plan is not None else []
         if [chunk.spec.index for chunk in chunks if merge_input(chunk.status) is not None] != planned:

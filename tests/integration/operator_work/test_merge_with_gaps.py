@@ -119,6 +119,7 @@ async def test_a_result_that_is_gone_or_damaged_is_named_and_the_merge_works_aga
     facts = await desk.do(job, WorkKind.MERGE)
     error = facts.errors[WorkKind.MERGE]
     assert (error.reason.value, error.retry_at) == ("MergeFailed", None)
+    assert error.merge is not None, "it would hold after the chunk was done again"
     assert "the result of chunk 2 is" in error.message
     assert "chunks: [2] and force: true" in error.message
     assert facts.merged is None
