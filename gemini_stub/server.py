@@ -83,7 +83,9 @@ class Stub:
         self._listener = _Listener((host, port), handler)
         self.host: Final = host
         self.port: Final[int] = self._listener.server_address[1]
-        self._thread = threading.Thread(target=self._listener.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._listener.serve_forever, kwargs={"poll_interval": 0.03}, daemon=True
+        )
         self._thread.start()
 
     @property
