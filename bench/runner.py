@@ -158,7 +158,10 @@ def _records(path: Path, pages: int, language: str = "en") -> list[Record]:
     task = task.model_copy(update={"processor": task.processor.model_copy(update={"local": local})})
     processor = LocalProcessor(task, path)
     records = [
-        record for window in processor.windows(range(1, pages + 1)) for record in processor.process(window).records
+        record
+        for window in processor.windows(range(1, pages + 1))
+        for piece in processor.process(window)
+        for record in piece.records
     ]
     processor.close()
     return records

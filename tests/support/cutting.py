@@ -35,7 +35,7 @@ def process(pdf: pikepdf.Pdf, folder: Path, size: int, overlap: int, language: s
         )
         processor = LocalProcessor(task, path)
         for window in processor.windows(range(start, end + 1)):
-            records += processor.process(window).records
+            records += [record for piece in processor.process(window) for record in piece.records]
         processor.close()
         path.unlink()
     return records

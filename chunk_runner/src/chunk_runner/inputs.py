@@ -29,6 +29,8 @@ class Inputs:
     checkpoint_url: str = field(repr=False)
     progress_url: str = field(repr=False)
     result_url: str = field(repr=False)
+    api_key_file: Path | None
+    """Of the processor; none when it needs no key."""
     throttle: float
     """Seconds of rest after each page."""
 
@@ -48,6 +50,7 @@ def read_inputs(environment: Mapping[str, str]) -> Inputs:
         checkpoint_url=_required(environment, contract.ENV_CHECKPOINT_URL),
         progress_url=_required(environment, contract.ENV_PROGRESS_URL),
         result_url=_required(environment, contract.ENV_RESULT_URL),
+        api_key_file=_read_path(environment.get(contract.ENV_API_KEY_FILE)),
         throttle=_read_throttle(environment.get(ENV_THROTTLE, "0")),
     )
 
@@ -64,6 +67,10 @@ def _required(environment: Mapping[str, str], name: str) -> str:
             ExitCode.INVALID_TASK, f"{name} is not set; the operator sets it, see docs/runner-contract.md"
         )
     return value
+
+
+def _read_path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _read_task(text: str) -> Task:

@@ -26,6 +26,12 @@ class Ledger:
         self._records: dict[int, list[Record]] = {}
         self._missing: dict[int, MissingPage] = {}
         self._tokens = Tokens()
+        self._revision = 0
+
+    @property
+    def revision(self) -> int:
+        """Grows with every addition; 0 while nothing was added to what an earlier start left."""
+        return self._revision
 
     @property
     def total(self) -> int:
@@ -39,7 +45,7 @@ class Ledger:
 
     @property
     def tokens(self) -> Tokens:
-        """Tokens used for the finished pages."""
+        """Tokens used so far, earlier starts and answers that were thrown away included."""
         return self._tokens
 
     def remaining(self) -> list[int]:
@@ -47,10 +53,11 @@ class Ledger:
         return [page for page in range(self._task.start_page, self._task.end_page + 1) if page not in self._records]
 
     def add(self, finished: Finished) -> None:
-        """Record a finished window."""
+        """Record a finished window, or the tokens of an answer that finished nothing."""
         with self._lock:
             self._add(finished.pages, finished.records, finished.missing)
             self._tokens += finished.tokens
+            self._revision += 1
 
     def resume(self, body: bytes) -> None:
         """Take over the checkpoint of an earlier start.
@@ -71,19 +78,18 @@ class Ledger:
             self._tokens = checkpoint.tokens
 
     def checkpoint(self) -> tuple[Checkpoint, int]:
-        """Return a checkpoint and the number of pages in it."""
+        """Return a checkpoint and the revision that it holds."""
         with self._lock:
-            done = sorted(self._records)
             return (
                 Checkpoint(
                     start_page=self._task.start_page,
                     end_page=self._task.end_page,
-                    done=done,
+                    done=sorted(self._records),
                     records=self._in_order(),
                     missing=[self._missing[page] for page in sorted(self._missing)],
                     tokens=self._tokens,
                 ),
-                len(done),
+                self._revision,
             )
 
     def result(self) -> ChunkResult:
@@ -98,9 +104,9 @@ class Ledger:
                 tokens=self._tokens,
             )
 
-    def progress(self) -> Progress:
-        """Return the heartbeat."""
-        return Progress(done=self.done, total=self.total, time=utc_now())
+    def progress(self, *, answered: bool) -> Progress:
+        """Return the heartbeat; ``answered`` tells whether a language service has answered this start."""
+        return Progress(done=self.done, total=self.total, time=utc_now(), answered=answered)
 
     def _add(self, pages: Sequence[int], records: Sequence[Record], missing: Sequence[MissingPage]) -> None:
         found: dict[int, list[Record]] = {page: [] for page in pages}

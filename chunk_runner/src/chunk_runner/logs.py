@@ -19,10 +19,24 @@ class Log:
 
     def __init__(self, **bound: Any) -> None:
         self._bound = bound
+        self._hidden: list[str] = []
 
     def bind(self, **fields: Any) -> Log:
         """Return a log that adds these fields to every line."""
-        return Log(**self._bound, **fields)
+        log = Log(**self._bound, **fields)
+        log._hidden = self._hidden
+        return log
+
+    def hide(self, secret: str) -> None:
+        """Never write this text from now on, wherever it may come from."""
+        if secret and secret not in self._hidden:
+            self._hidden.append(secret)
+
+    def clean(self, text: str) -> str:
+        """Leave out every credential: what is hidden, and the query of presigned URLs."""
+        for secret in self._hidden:
+            text = text.replace(secret, "[secret]")
+        return without_signatures(text)
 
     def info(self, event: str, **fields: Any) -> None:
         """Write what happened."""
@@ -39,7 +53,7 @@ class Log:
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = {"time": utc_now(), "level": level, "event": event, **self._bound, **fields}
         # One write per line: two threads log.
-        sys.stdout.write(without_signatures(json.dumps(line, ensure_ascii=False, default=str)) + "\n")
+        sys.stdout.write(self.clean(json.dumps(line, ensure_ascii=False, default=str)) + "\n")
         sys.stdout.flush()
 
 

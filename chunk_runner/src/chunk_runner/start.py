@@ -17,8 +17,9 @@ from .failures import RunnerError
 from .inputs import Inputs, read_inputs, termination_log
 from .keeping import Keeper
 from .ledger import DamagedCheckpointError, Ledger
-from .logs import Log, without_signatures
-from .processors import open_processor
+from .logs import Log
+from .processors import Surroundings, open_processor
+from .service import ServiceUse
 from .stopping import Stop, Watch
 from .storage import Storage
 
@@ -61,7 +62,9 @@ class Start:
         self._stop = Stop()
         self._storage = Storage(inputs, self._stop.check)
         self._ledger = Ledger(inputs.task)
-        self._keeper = Keeper(self._ledger, self._storage, self._stop, log)
+        self._service = ServiceUse(pace_seconds=inputs.task.pace_seconds)
+        self._keeper = Keeper(self._ledger, self._storage, self._stop, self._service, log)
+        self._deadline = time.monotonic() + inputs.task.soft_timeout_seconds
 
     def run(self) -> int:
         """Return the exit code; 0 only when the result is stored."""
@@ -86,6 +89,8 @@ class Start:
             TerminationMessage(
                 items=self._ledger.done,
                 tokens=self._ledger.tokens,
+                requests=dict(self._service.requests),
+                pace_seconds=self._pace(),
                 result_sha256=stored.sha256,
                 result_bytes=stored.size,
             )
@@ -122,15 +127,26 @@ class Start:
 
     def _process(self, pdf: Path, remaining: list[int]) -> None:
         downloaded = time.perf_counter()
-        processor = open_processor(self._inputs.task, pdf)
+        processor = open_processor(
+            self._inputs.task,
+            pdf,
+            Surroundings(
+                stop=self._stop,
+                service=self._service,
+                log=self._log,
+                api_key_file=self._inputs.api_key_file,
+                deadline=self._deadline,
+            ),
+        )
         opened = time.perf_counter()
         first = True
         try:
             for window in processor.windows(remaining):
                 self._stop.check()
-                self._ledger.add(processor.process(window))
-                if processor.save_each:
-                    self._keeper.save_soon()
+                for piece in processor.process(window):
+                    self._ledger.add(piece)
+                    if piece.paid:
+                        self._keeper.save_now()
                 if first:
                     first = False
                     self._log.info(
@@ -168,7 +184,13 @@ class Start:
         level("ended", exit_code=int(error.exit_code), reason=str(error), items_saved=self._keeper.saved)
         self._say(
             TerminationMessage(
-                code=_name(error.code), message=str(error), items=self._keeper.saved, tokens=self._ledger.tokens
+                code=_name(error.code),
+                message=str(error),
+                items=self._keeper.saved,
+                tokens=self._ledger.tokens,
+                requests=dict(self._service.requests),
+                pace_seconds=self._pace(),
+                retry_after_seconds=error.retry_after,
             )
         )
         return int(error.exit_code)
@@ -180,6 +202,9 @@ class Start:
         # Only so can a process end whose main thread is inside a library.
         os._exit(self._end(self._stop.error()))
 
+    def _pace(self) -> float:
+        return round(self._service.pace_seconds, 3)
+
     def _say(self, message: TerminationMessage) -> None:
         _write_message(self._log, message)
 
@@ -189,7 +214,7 @@ def _name(code: ChunkCode | None) -> str | None:
 
 
 def _write_message(log: Log, message: TerminationMessage) -> None:
-    text = without_signatures(message.message)
+    text = log.clean(message.message)
     body = b""
     for length in (len(text), 2000, 600):
         body = (

@@ -61,7 +61,9 @@ def test_a_chunk_is_processed_and_stored(storage: WireStorage, tmp_path: Path) -
     assert runner.message == {
         "message": "",
         "items": 28,
-        "tokens": {"input": 0, "output": 0},
+        "tokens": {"input": 0, "output": 0, "cached": 0, "thinking": 0},
+        "requests": {},
+        "paceSeconds": 0.0,
         "resultSha256": hashlib.sha256(body).hexdigest(),
         "resultBytes": len(body),
     }

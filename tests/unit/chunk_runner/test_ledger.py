@@ -58,9 +58,22 @@ def test_the_result_does_not_depend_on_the_order_of_work_or_on_restarts() -> Non
 def test_a_record_without_text_is_never_kept() -> None:
     ledger = Ledger(TASK)
     ledger.add(Finished((11,), [record(11, ""), record(11, "One.")]))
-    checkpoint, pages = ledger.checkpoint()
+    checkpoint, revision = ledger.checkpoint()
     assert [found.text for found in checkpoint.records] == ["One."]
-    assert pages == 1
+    assert (checkpoint.done, revision) == ([11], 1)
+
+
+def test_the_tokens_of_an_answer_that_finished_nothing_are_kept_and_make_the_checkpoint_a_new_one() -> None:
+    ledger = half_done()
+    before = ledger.revision
+    ledger.add(Finished((), tokens=Tokens(input=100, output=7, cached=3, thinking=2), paid=True))
+    checkpoint, revision = ledger.checkpoint()
+    assert checkpoint.done == [11, 13]
+    assert checkpoint.tokens == Tokens(input=106, output=9, cached=3, thinking=2)
+    assert revision > before
+    resumed = Ledger(TASK)
+    resumed.resume(saved(ledger))
+    assert resumed.tokens == checkpoint.tokens
 
 
 def checkpoint(**changes: Any) -> bytes:
@@ -127,6 +140,6 @@ def test_the_wire_form_is_the_contract() -> None:
         "done": [11, 13],
         "records": [{"page": 11, "endPage": 12, "text": "One."}],
         "missing": [{"page": 13, "code": "INVALID_ITEM"}],
-        "tokens": {"input": 6, "output": 2},
+        "tokens": {"input": 6, "output": 2, "cached": 0, "thinking": 0},
     }
     assert Checkpoint.model_validate(stored) == half_done().checkpoint()[0]

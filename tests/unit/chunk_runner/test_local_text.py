@@ -9,6 +9,7 @@ import pytest
 
 from chunk_runner.failures import RunnerError
 from chunk_runner.pdf import ChunkPdf, UnreadablePageError
+from chunk_runner.processors import Finished
 from chunk_runner.processors.local import LocalProcessor
 from pdfjob_api.contract import Record
 from pdfjob_api.errors import ExitCode
@@ -29,8 +30,15 @@ def read(folder: Path, sheets: Sequence[Sheet], language: str = "en") -> list[Re
     return [
         record
         for window in processor.windows(range(1, len(sheets) + 1))
-        for record in processor.process(window).records
+        for piece in processor.process(window)
+        for record in piece.records
     ]
+
+
+def only(processor: LocalProcessor, page: int) -> Finished:
+    """Return what came out of a page."""
+    (piece,) = processor.process((page,))
+    return piece
 
 
 def texts(records: Sequence[Record]) -> list[tuple[int, int, str]]:
@@ -51,7 +59,7 @@ def test_letters_beyond_the_basic_plane_stay_whole_and_do_not_shift_the_lines(tm
     path = tmp_path / "mathematics.pdf"
     path.write_bytes(with_letter_meaning(typeset([sheet]), "Z", "𝔸"))
     processor = LocalProcessor(make_task(b"", 1, 1, size_bytes=1), path)
-    assert [record.text for record in processor.process((1,)).records] == [
+    assert [record.text for record in only(processor, 1).records] == [
         "2.5 On 𝔸𝔸𝔸𝔸𝔸𝔸𝔸𝔸",
         f"{LONG} 𝔸.",
         f"{LONG} 𝔸.",
@@ -193,7 +201,7 @@ def test_strict_names_the_page_that_cannot_be_read(tmp_path: Path) -> None:
 def test_repair_lists_the_page_and_goes_on(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 41, 43, repair=Repair.REPAIR), path)
-    finished = [processor.process((page,)) for page in (41, 42, 43)]
+    finished = [only(processor, page) for page in (41, 42, 43)]
     assert [(part.page, part.code) for part in finished[1].missing] == [(42, "INVALID_ITEM")]
     assert [bool(part.records) for part in finished] == [True, False, True]
 
@@ -203,7 +211,7 @@ def test_a_lost_page_without_text_is_missing_and_one_with_some_text_left_is_kept
     path = tmp_path / "lost.pdf"
     path.write_bytes(pdf)
     processor = LocalProcessor(make_task(pdf, 1, 3, repair=Repair.REPAIR, lost_pages=[1, 2]), path)
-    finished = [processor.process((page,)) for page in (1, 2, 3)]
+    finished = [only(processor, page) for page in (1, 2, 3)]
     assert [part.page for each in finished for part in each.missing] == [2]
     assert [len(each.records) for each in finished] == [1, 0, 0]
 
@@ -211,7 +219,7 @@ def test_a_lost_page_without_text_is_missing_and_one_with_some_text_left_is_kept
 def test_a_broken_context_page_counts_as_blank(tmp_path: Path) -> None:
     pdf, path = three_pages(tmp_path)
     processor = LocalProcessor(make_task(pdf, 43, 43, context_before=2), path)
-    assert processor.process((43,)).records[0].text == "Page 3 says this."
+    assert only(processor, 43).records[0].text == "Page 3 says this."
 
 
 def test_another_number_of_pages_than_the_task_says_is_refused(tmp_path: Path) -> None:

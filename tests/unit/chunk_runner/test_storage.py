@@ -31,6 +31,7 @@ def client(wire: WireStorage, *, chunk_url: str | None = None) -> Storage:
         checkpoint_url=wire.url("checkpoint"),
         progress_url=wire.url("progress"),
         result_url=wire.url("result"),
+        api_key_file=None,
         throttle=0,
     )
     return Storage(inputs, lambda: None)

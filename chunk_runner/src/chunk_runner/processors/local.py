@@ -13,13 +13,16 @@ from pdfjob_api.contract import MissingPage, Task
 from pdfjob_api.errors import ChunkCode, ExitCode
 from pdfjob_api.processing import Repair
 
-from . import Finished, Window
+from . import Finished, Surroundings, Window
+
+
+def open_local(task: Task, pdf: Path, _: Surroundings) -> LocalProcessor:
+    """Make the processor; it needs nothing of its surroundings."""
+    return LocalProcessor(task, pdf)
 
 
 class LocalProcessor:
     """Processes one page at a time; the records of a page come from it and its two neighbours."""
-
-    save_each = False
 
     def __init__(self, task: Task, pdf: Path) -> None:
         assert task.processor.local is not None
@@ -35,7 +38,7 @@ class LocalProcessor:
         """One page each."""
         return ((number,) for number in remaining)
 
-    def process(self, window: Window) -> Finished:
+    def process(self, window: Window) -> Iterable[Finished]:
         """Read the sentences that start on the page.
 
         Raises
@@ -48,9 +51,9 @@ class LocalProcessor:
         self._pages = {key: page for key, page in self._pages.items() if abs(key - number) <= 1}
         page = self._read(number)
         if page is None or (page == BLANK and number in self._lost):
-            return Finished(window, missing=[MissingPage(page=number, code=ChunkCode.INVALID_ITEM.value)])
+            return [Finished(window, missing=[MissingPage(page=number, code=ChunkCode.INVALID_ITEM.value)])]
         before, after = self._read(number - 1) or BLANK, self._read(number + 1) or BLANK
-        return Finished(window, records=page_records(number, before, page, after, self._language))
+        return [Finished(window, records=page_records(number, before, page, after, self._language))]
 
     def close(self) -> None:
         """Close the chunk PDF."""
