@@ -37,6 +37,7 @@ class Cache:
         }
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._seen: dict[str, dict[int, int]] = {}
+        self._vanished: dict[str, dict[int, PdfChunk]] = {}
 
     def apply(self, plural: str, raw: Mapping[str, Any]) -> str | None:
         """Take in an object as it was read, watched or written; return the UID of its PdfJob if that is news."""
@@ -67,9 +68,12 @@ class Cache:
         if plural == "pdfjobs":
             self._jobs.pop(uid, None)
             self._seen.pop(uid, None)
+            self._vanished.pop(uid, None)
             return
         children = self._children[plural].get(owner, {})
-        children.pop(uid, None)
+        child = children.pop(uid, None)
+        if isinstance(child, PdfChunk) and owner in self._jobs:
+            self._vanished.setdefault(owner, {})[child.spec.index] = child
         if not children:
             self._children[plural].pop(owner, None)
 
@@ -103,6 +107,13 @@ class Cache:
         """Return the PdfChunks of a PdfJob by index."""
         chunks = self._children["pdfchunks"].get(uid, {}).values()
         return {chunk.spec.index: chunk for chunk in chunks if isinstance(chunk, PdfChunk)}
+
+    def last_known_chunks(self, uid: str) -> dict[int, PdfChunk]:
+        """Return the PdfChunks of a PdfJob by index, those that are gone as they were last seen.
+
+        With its namespace, or by foreground deletion, they go before the PdfJob is recorded.
+        """
+        return {**self._vanished.get(uid, {}), **self.chunks(uid)}
 
     def child_jobs(self, uid: str) -> list[JobView]:
         """Return the child Jobs of a PdfJob."""

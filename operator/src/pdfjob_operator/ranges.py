@@ -27,3 +27,9 @@ def number_ranges(spans: Iterable[tuple[int, int]]) -> str | None:
     if len(text) <= _MAX_LENGTH:
         return text
     return text[: text.rindex(",", 0, _MAX_LENGTH - 4)] + ",..."
+
+
+def numbers_in(text: str) -> set[int]:
+    """Return the numbers that a text of `number_ranges` names; of one that was cut, those that are left."""
+    spans = (part.partition("-") for part in text.split(",") if part and part != "...")
+    return {number for first, dash, last in spans for number in range(int(first), int(last if dash else first) + 1)}

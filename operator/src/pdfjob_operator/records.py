@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import structlog
 
+from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.history import ChunkRecord, ErrorRecord, JobRecord, PodState
 from pdfjob_api.keys import JobKeys
+from pdfjob_api.meta import LastError
 from pdfjob_api.names import start_name
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.pdfjob import ChunkCounts, PdfJob
 
 from .clock import to_wire, utc_now
 from .observation import Start
 from .outcome import telling_pod
+from .planning import ChunkRange
+from .ranges import numbers_in
 from .storage.errors import StorageError
 from .storage.kubernetes import Cluster, KubernetesError
 from .storage.s3 import ObjectStore
@@ -31,22 +37,38 @@ _LOG_READ_BYTES: Final = 1024**2
 _URL_QUERY: Final = re.compile(r"(https?://[^\s?\"'<>]+\?)[^\s\"'<>]+", re.IGNORECASE)
 _SIGNATURE: Final = re.compile(r"((?:X-Amz-[\w-]+|Signature|AWSAccessKeyId)(?:=|%3D))[^\s&\"'<>]+", re.IGNORECASE)
 """What makes a presigned URL a credential, wherever it stands."""
+_START: Final = re.compile(r"/(?:c(\d+)/\w+|errors/c(\d+))-a(\d+)\.json$")
+"""Chunk and start of a chunk result or of an error record."""
+_GONE: Final = "there was no PdfChunk of it when this record was written, and no result of it is stored"
 
 log = structlog.get_logger(__name__)
 
 
 async def store_job_record(
-    store: ObjectStore, keys: JobKeys, job: PdfJob, chunks: Iterable[PdfChunk], now: datetime
+    store: ObjectStore,
+    keys: JobKeys,
+    job: PdfJob,
+    chunks: Iterable[PdfChunk],
+    now: datetime,
+    planned: Sequence[ChunkRange] = (),
 ) -> str:
     """Store the record of a job with all of its chunks, in place of an earlier one; return its ``s3://`` URI.
 
     The chunks are written one by one: 10,000 of them, each with its last ten starts, take about 25 MB for a moment.
 
+    Parameters
+    ----------
+    planned
+        The chunks that the plan has. For one that nobody remembers, the storage says how far it came.
+
     Raises
     ------
     StorageError
     """
-    data = await asyncio.to_thread(_encode, job, sorted(chunks, key=lambda chunk: chunk.spec.index), now)
+    known = {chunk.spec.index: chunk for chunk in chunks}
+    unknown = [pages for pages in planned if pages.index not in known]
+    vanished = await _from_storage(store, keys, job, unknown) if unknown else []
+    data = await asyncio.to_thread(_encode, job, [known[index] for index in sorted(known)], vanished, now)
     await store.put(keys.history_record, data)
     return store.uri(keys.history_record)
 
@@ -92,8 +114,55 @@ def redact(text: str) -> str:
     return _SIGNATURE.sub(r"\1[redacted]", _URL_QUERY.sub(r"\1[redacted]", text))
 
 
-def _encode(job: PdfJob, chunks: list[PdfChunk], now: datetime) -> bytes:
+async def _from_storage(
+    store: ObjectStore, keys: JobKeys, job: PdfJob, chunks: Iterable[ChunkRange]
+) -> list[ChunkRecord]:
+    """Say of chunks whose PdfChunks nobody remembers what their results and error records tell."""
+    succeeded, starts = set(), defaultdict[int, int](int)
+    for folder in (f"{keys.root}results/", f"{keys.history}errors/"):
+        async for key in store.list_keys(folder):
+            match = _START.search(key)
+            if match is not None:
+                index = int(match.group(1) or match.group(2))
+                starts[index] = max(starts[index], int(match.group(3)))
+                succeeded |= {index} if match.group(1) else set()
+    failed = numbers_in(job.status.failed_chunks or "")
+    records = []
+    for pages in chunks:
+        phase = ChunkPhase.FAILED if pages.index in failed else ChunkPhase.CANCELLED
+        phase = ChunkPhase.SUCCEEDED if pages.index in succeeded else phase
+        record = ChunkRecord(
+            index=pages.index,
+            start_page=pages.start_page,
+            end_page=pages.end_page,
+            phase=phase,
+            attempts=starts[pages.index],
+            starts=starts[pages.index],
+            last_error=LastError(code="CANCELLED", message=_GONE) if phase is ChunkPhase.CANCELLED else None,
+        )
+        records.append(record)
+    return records
+
+
+def _counts(chunks: Iterable[PdfChunk], vanished: Iterable[ChunkRecord]) -> ChunkCounts:
+    phases = Counter([chunk.status.phase for chunk in chunks])
+    phases.update(record.phase for record in vanished)
+    return ChunkCounts(
+        total=phases.total(),
+        pending=phases[ChunkPhase.PENDING],
+        running=phases[ChunkPhase.RUNNING],
+        retry_scheduled=phases[ChunkPhase.RETRY_SCHEDULED],
+        succeeded=phases[ChunkPhase.SUCCEEDED],
+        failed=phases[ChunkPhase.FAILED],
+        cancelled=phases[ChunkPhase.CANCELLED],
+    )
+
+
+def _encode(job: PdfJob, chunks: list[PdfChunk], vanished: Sequence[ChunkRecord], now: datetime) -> bytes:
     meta, status = job.metadata, job.status
+    counts = status.chunks
+    if status.completion_time is None and len(chunks) + len(vanished) > 0:  # its PdfChunks may have gone one by one
+        counts = _counts(chunks, vanished)
     head = JobRecord(
         namespace=meta.namespace,
         name=meta.name,
@@ -106,7 +175,7 @@ def _encode(job: PdfJob, chunks: list[PdfChunk], now: datetime) -> bytes:
         phase=status.phase,
         conditions=status.conditions,
         source=status.source,
-        counts=status.chunks,
+        counts=counts,
         failed_chunks=status.failed_chunks,
         retries=status.retries,
         sentences=status.sentences,
@@ -118,9 +187,10 @@ def _encode(job: PdfJob, chunks: list[PdfChunk], now: datetime) -> bytes:
     )
     text = bytearray(head.model_dump_json(by_alias=True, exclude_none=True, exclude={"chunks"}).encode()[:-1])
     text += b',"chunks":['
-    for number, chunk in enumerate(chunks):
+    records = chain((_chunk_record(chunk) for chunk in chunks), vanished)
+    for number, record in enumerate(records):
         text += b"," if number else b""
-        text += _chunk_record(chunk).model_dump_json(by_alias=True, exclude_none=True).encode()
+        text += record.model_dump_json(by_alias=True, exclude_none=True).encode()
     text += b"]}"
     return bytes(text)
 

@@ -30,7 +30,7 @@ from .documents import Documents, MergedFile, MergeInput, MissingPart, ResultPar
 from .memory import JobMemory
 from .observation import Merged, WorkKind
 from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, merge_mark, missing_code, settings_hash
-from .planning import ChunkRange
+from .planning import ChunkRange, plan_ranges
 from .records import store_job_record
 from .resources import build_chunk, build_event
 from .settings import Settings
@@ -345,15 +345,24 @@ class Work:
     async def _record(self, job: PdfJob, memory: JobMemory) -> None:
         """Store the record of the job that outlives it; a deletion gives up on storage that is gone for good."""
         keys = self.keys(job)
-        chunks = self.cache.chunks(job.metadata.uid).values()
+        chunks = self.cache.last_known_chunks(job.metadata.uid).values()
         try:
-            uri = await store_job_record(self.store, keys, job, chunks, utc_now())
+            planned = await self._planned(job, memory)
+            uri = await store_job_record(self.store, keys, job, chunks, utc_now(), planned)
         except StorageError as error:
             if not _gone_for_good(job, error):
                 raise
             await self._abandon(job, f"the history record {self.store.uri(keys.history_record)} is not stored: {error}")
             uri = ""
         memory.learn(recorded=uri)
+
+    async def _planned(self, job: PdfJob, memory: JobMemory) -> tuple[ChunkRange, ...]:
+        """Return the chunks that the plan has; none before there is a plan."""
+        source = job.status.source
+        if memory.facts.plan is None and source is not None and source.pages:
+            return plan_ranges(source.pages, job.spec.chunking)
+        plan = memory.facts.plan or await read_plan(self.store, self.keys(job))
+        return plan.ranges(job.spec) if plan is not None and plan.run == run_of(job.metadata.uid) else ()
 
     async def _clean(self, job: PdfJob, memory: JobMemory) -> None:
         """Remove everything of the job but merged result and history; give up on storage that is gone for good."""

@@ -12,6 +12,7 @@ import pytest
 from pdfjob_api.history import ErrorRecord, JobRecord
 from pdfjob_api.names import LABEL_CHUNK, LABEL_JOB, LABEL_JOB_UID, LABEL_START
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
+from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.clock import to_wire
 from pdfjob_operator.observation import Start, WorkKind
 from pdfjob_operator.plan import StoredChunk
@@ -19,6 +20,7 @@ from pdfjob_operator.planning import ChunkRange
 from pdfjob_operator.records import store_error_record, store_job_record
 from pdfjob_operator.resources import build_chunk
 from pdfjob_operator.views import job_view, pod_view
+from tests.support import pdfs
 from tests.support.wire_api import WireApi
 
 from .desk import Desk, pdf_job
@@ -188,6 +190,72 @@ async def test_the_record_of_ten_thousand_chunks_is_whole_and_takes_little_memor
     assert [each["index"] for each in json.loads(data)["chunks"]] == [*range(10_000)]
     assert peak < 3 * len(data)
     assert len(data) < 32 * 1024**2
+
+
+async def recorded(desk: Desk, job: PdfJob) -> JobRecord:
+    desk.work.cache.apply("pdfjobs", job.wire())
+    facts = await desk.do(job, WorkKind.RECORD)
+    assert facts.errors == {}
+    return JobRecord.model_validate_json(await desk.store.get(desk.keys(job).history_record, 10**6))
+
+
+async def test_chunks_that_went_before_the_record_are_in_it_as_they_were_last_seen(desk: Desk) -> None:
+    """As with their namespace: the garbage collector does not wait for the operator."""
+    source = {"sha256": "a", "sizeBytes": 9, "pages": 6, "fileName": "n.pdf"}
+    job = pdf_job(status={"chunks": {"total": 3, "pending": 3}, "source": source})
+    desk.work.cache.apply("pdfjobs", job.wire())
+    states: list[dict[str, Any]] = [{"phase": "Succeeded", "attempts": 2}, {"phase": "Failed", "history": [END]}, {}]
+    for index, status in enumerate(states):
+        raw = a_chunk(index, **status).wire()
+        raw["metadata"] |= {"uid": f"chunk-{index}", "resourceVersion": "5", "creationTimestamp": TIME}
+        raw["metadata"]["ownerReferences"][0]["uid"] = job.metadata.uid
+        desk.work.cache.apply("pdfchunks", raw)
+        if index < 2:
+            desk.work.cache.remove("pdfchunks", raw)
+    record = await recorded(desk, job)
+    assert [(each.index, each.phase.value) for each in record.chunks] == [
+        (0, "Succeeded"),
+        (1, "Failed"),
+        (2, "Pending"),
+    ]
+    assert (record.chunks[0].attempts, record.chunks[1].history[0].code) == (2, "API_ERROR")
+    assert record.counts is not None
+    assert (record.counts.succeeded, record.counts.failed, record.counts.pending) == (1, 1, 1)
+
+
+async def test_of_chunks_that_nobody_remembers_the_storage_tells(desk: Desk) -> None:
+    """They went while no operator ran."""
+    source = {"sha256": "a", "sizeBytes": 9, "pages": 8, "fileName": "n.pdf"}
+    job = pdf_job(status={"chunks": {"total": 4}, "failedChunks": "1", "source": source})
+    keys = desk.keys(job)
+    await desk.finish(job, 0, start=2)
+    await desk.store.put(keys.error(0, 1), b"{}")
+    await desk.store.put(keys.error(1, 4), b"{}")
+    await desk.store.put(keys.error(2, 1), b"{}")
+    record = await recorded(desk, job)
+    told = [(each.index, each.start_page, each.end_page, each.phase.value, each.starts) for each in record.chunks]
+    assert told == [
+        (0, 1, 2, "Succeeded", 2),
+        (1, 3, 4, "Failed", 4),
+        (2, 5, 6, "Cancelled", 1),
+        (3, 7, 8, "Cancelled", 0),
+    ]
+    assert record.counts is not None
+    assert (record.counts.total, record.counts.succeeded, record.counts.failed, record.counts.cancelled) == (4, 1, 1, 2)
+
+
+async def test_a_job_whose_plan_no_status_tells_of_is_recorded_whole(desk: Desk) -> None:
+    """The process that stored the plan died before it wrote the status."""
+    job = pdf_job()
+    await desk.upload("novel.pdf", pdfs.text_pdf(8))
+    await desk.do(job, WorkKind.SPLIT)
+    desk.api.chunks.clear()
+    desk.restart()
+    assert len((await recorded(desk, job)).chunks) == 4
+
+
+async def test_a_job_without_a_plan_is_recorded_without_chunks(desk: Desk) -> None:
+    assert (await recorded(desk, pdf_job())).chunks == []
 
 
 async def test_the_work_tells_where_the_record_is(desk: Desk) -> None:

@@ -182,3 +182,21 @@ def test_a_start_whose_job_and_pod_are_gone_is_remembered_while_its_pdfjob_is_th
     cache.apply("pods", raw_pod(start=2, version=12))
     cache.remove("pods", raw_pod(start=2, version=13))
     assert cache.newest_starts(JOB_UID) == {0: 2}
+
+
+def test_pdfchunks_that_are_gone_are_remembered_as_long_as_their_pdfjob_is_there() -> None:
+    cache = Cache()
+    cache.apply("pdfjobs", raw_pdf_job(1))
+    raws = [raw_chunk(index) for index in range(2)]
+    for raw in raws:
+        cache.apply("pdfchunks", raw)
+    cache.remove("pdfchunks", raws[1])
+    assert (sorted(cache.chunks(JOB_UID)), sorted(cache.last_known_chunks(JOB_UID))) == ([0], [0, 1])
+    again = {**raws[1], "metadata": {**raws[1]["metadata"], "uid": "made-again"}}
+    cache.apply("pdfchunks", again)
+    assert cache.last_known_chunks(JOB_UID)[1].metadata.uid == "made-again"
+    cache.remove("pdfchunks", again)
+    cache.remove("pdfjobs", raw_pdf_job(2))
+    assert 1 not in cache.last_known_chunks(JOB_UID)
+    cache.remove("pdfchunks", raws[0])
+    assert cache.last_known_chunks(JOB_UID) == {}, "what is never asked for again must not pile up"

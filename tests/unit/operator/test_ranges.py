@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdfjob_operator.ranges import number_ranges
+from pdfjob_operator.ranges import number_ranges, numbers_in
 
 
 def spans(*numbers: int) -> list[tuple[int, int]]:
@@ -41,3 +41,8 @@ def test_a_long_list_is_cut_between_numbers_and_says_so() -> None:
 def test_every_number_comes_back(numbers: set[int]) -> None:
     text = number_ranges(spans(*sorted(numbers)))
     assert (parse(text) if text else []) == sorted(numbers)
+    assert numbers_in(text or "") == numbers
+
+
+def test_of_a_list_that_was_cut_the_numbers_that_are_left_come_back() -> None:
+    assert numbers_in("3,7-9,...") == {3, 7, 8, 9}
