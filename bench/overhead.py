@@ -23,7 +23,7 @@ from bench.report import Figure, report
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
-from pdfjob_operator.jobspec import Urls, build_job
+from pdfjob_operator.jobspec import Urls, build_job, build_task
 from pdfjob_operator.settings import RunnerSettings, S3Settings
 from pdfjob_operator.storage.s3 import ObjectStore
 from tests.support.cluster import fresh_namespace, kubeconfig, kubectl
@@ -171,7 +171,7 @@ class _Template:
             result=self._store.presign_put(keys.chunk_result(index, 1), _URL_SECONDS, if_absent=True),
             previous_checkpoint=None,
         )
-        body = build_job(self._job, chunk, 1, urls, self._runner)
+        body = build_job(self._job, chunk, build_task(self._job, chunk, 1), urls, self._runner)
         # Nobody but the script shall know of it: no label and no owner of ours.
         labels = {"bench": "script"}
         body["metadata"] = {"name": f"script-{uuid.uuid4().hex[:8]}", "labels": labels}

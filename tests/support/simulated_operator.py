@@ -37,7 +37,7 @@ from pdfjob_operator.actions import (
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.conditions import is_true
 from pdfjob_operator.decide import decide
-from pdfjob_operator.jobspec import Urls, build_job
+from pdfjob_operator.jobspec import Urls, build_job, build_task
 from pdfjob_operator.memory import JobMemory
 from pdfjob_operator.observation import EndFacts, Observation, WorkKind, group_starts
 from pdfjob_operator.settings import RunnerSettings
@@ -330,7 +330,7 @@ class SimulatedOperator(SimulatedWork):
                 self.cache.apply("pods", raw)
             if any(self.world.live(pod) for pod in self.world.pods() if pod.meta.chunk == index):
                 raise ConflictError(f"chunk {index} has a live pod")
-        body = build_job(job, action.chunk, action.start, _URLS, _RUNNER)
+        body = build_job(job, action.chunk, build_task(job, action.chunk, action.start), _URLS, _RUNNER)
         body.pop("spec")
         try:
             self.call(lambda: self.world.create("jobs", body))

@@ -108,7 +108,10 @@ class ChunkResultStatus(Model):
     sha256: str = Field(max_length=64, description="SHA-256.")
     bytes: int = Field(ge=0, description="Size.")
     sentences: int = Field(ge=0, description="Sentences that start on a page of the chunk.")
-    missing_pages: int = Field(default=0, ge=0, description="Pages that could not be read.")
+    missing_pages: int = Field(default=0, ge=0, description="Pages that the result lacks.")
+    unanswered_pages: int = Field(
+        default=0, ge=0, description="Those of them for which a language model gave no usable answer."
+    )
     tokens: Tokens = Field(default=Tokens(), description="Tokens used.")
 
 

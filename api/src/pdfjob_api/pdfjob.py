@@ -374,7 +374,7 @@ class Items(Model):
 
     total: int = Field(default=0, ge=0, description="Pages of the document.")
     done: int = Field(default=0, ge=0, description="Pages finished, also those saved by chunks that have not ended.")
-    failed: int = Field(default=0, ge=0, description="Pages that could not be read.")
+    failed: int = Field(default=0, ge=0, description="Pages that could not be read, or got no usable answer.")
 
 
 class ResultFile(Model):

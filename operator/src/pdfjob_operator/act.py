@@ -39,7 +39,7 @@ from .cache import Cache
 from .clock import utc_now
 from .ends import newest_checkpoint, read_adopted, read_end, read_progress
 from .events import events_of
-from .jobspec import GRACE_SECONDS, Urls, build_job
+from .jobspec import Urls, build_job, build_task, grace_seconds
 from .memory import JobMemory
 from .metrics import Metrics
 from .observation import WorkKind
@@ -68,9 +68,10 @@ _CALLS: Final = 16
 """Calls to the API server at once, over all PdfJobs."""
 _ENDS: Final = 2
 """Chunk results in memory at once: each may have 32 MiB, and several times that while it is checked."""
+_RECORDS: Final = 8
+"""Logs of pods read, and records of errors stored, at once: a kubelet that does not answer holds up only those."""
 _HEARTBEATS: Final = 16
 """Heartbeats read at once: as many as there are threads for S3."""
-_HEARTBEAT_SECONDS: Final = 20.0
 _HEARTBEAT_TIMEOUT_SECONDS: Final = 10.0
 _URL_MARGIN_SECONDS: Final = 900
 _MAX_URL_SECONDS: Final = 7 * 86400
@@ -90,6 +91,7 @@ class Actor:
     metrics: Metrics
     calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CALLS))
     ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ENDS))
+    records: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_RECORDS))
     heartbeats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HEARTBEATS))
 
     async def perform(self, job: PdfJob, memory: JobMemory, actions: Iterable[Action]) -> None:
@@ -134,6 +136,10 @@ class Actor:
         return self.calls
 
     async def _one(self, job: PdfJob, memory: JobMemory, action: Action) -> None:
+        if isinstance(action, WriteChunk) and action.ended is not None:
+            async with self.records:
+                keys, chunk = self.keys(job), action.chunk
+                await store_error_record(self.store, self.cluster, keys, chunk, action.status, action.ended)
         async with self._room(action):
             match action:
                 case AddFinalizer():
@@ -219,10 +225,10 @@ class Actor:
         await self.work.create_chunk(job, plan.ranges(job.spec)[index], manifest.chunks[index])
 
     async def _read_progress(self, job: PdfJob, memory: JobMemory, action: ReadProgress) -> None:
-        """Read a heartbeat at most every 20 seconds; a storage that does not answer says nothing about the runner."""
+        """Read a heartbeat, not too often; a storage that does not answer says nothing about the runner."""
         key = (action.chunk.metadata.uid, action.start)
         now = asyncio.get_running_loop().time()
-        if now - memory.progress_read.get(key, float("-inf")) < _HEARTBEAT_SECONDS - 1:
+        if now - memory.progress_read.get(key, float("-inf")) < 0.9 * action.every_seconds:
             return
         memory.progress_read[key] = now
         try:
@@ -237,8 +243,6 @@ class Actor:
 
     async def _write_chunk(self, job: PdfJob, memory: JobMemory, action: WriteChunk) -> None:
         meta, status = action.chunk.metadata, action.status
-        if action.ended is not None:
-            await store_error_record(self.store, self.cluster, self.keys(job), action.chunk, status, action.ended)
         try:
             raw = await self._replace_status(PDFCHUNKS, meta.namespace, meta.name, meta.resource_version, status.wire())
         except NotFoundError:  # a ghost: its DELETED event was lost, and the next decision makes it again
@@ -256,6 +260,9 @@ class Actor:
         if len(status.history) and status.history[-1].start == status.starts:
             memory.forget_ended(meta.uid, status.starts)
         self.metrics.chunk_written(action.chunk, status)
+        if action.said is not None:
+            memory.learn_said(action.said)
+            self.metrics.runner_said(action.said)
         if action.event is not None:
             await self._event(job, *action.event)
 
@@ -266,7 +273,8 @@ class Actor:
             raise ConflictError(f"chunk {chunk.spec.index} has a live pod that the cache did not know")
         urls = await self._urls(job, chunk, start, _adopted(memory))
         plan = memory.facts.plan
-        body = build_job(job, chunk, start, urls, self.settings.runner, plan.empty_pages if plan else ())
+        task = build_task(job, chunk, start, plan.empty_pages if plan else (), memory.pace_seconds)
+        body = build_job(job, chunk, task, urls, self.settings.runner)
         try:
             raw = await self.cluster.create(JOBS, namespace, body)
         except InvalidError as error:
@@ -298,7 +306,7 @@ class Actor:
         seconds = (
             job.spec.limits.pending_timeout_seconds
             + job.spec.limits.chunk_timeout_seconds
-            + GRACE_SECONDS
+            + grace_seconds(job)
             + _URL_MARGIN_SECONDS
         )
         expires = min(seconds, _MAX_URL_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pdfjob_api.conditions import Reason
+from pdfjob_api.contract import TerminationMessage
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJobStatus
 
@@ -66,6 +67,8 @@ class ReadProgress:
 
     chunk: PdfChunk
     start: int
+    every_seconds: float
+    """How often it is read at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class WriteChunk:
     """Type, reason and message of the Event that tells it, if any."""
     ended: Start | None = None
     """The start whose end without a result is written: a record of it goes to S3 first."""
+    said: TerminationMessage | None = None
+    """The last word of the runner whose end is written."""
 
 
 @dataclass(frozen=True, slots=True)

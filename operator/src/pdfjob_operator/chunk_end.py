@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase, Reason
+from pdfjob_api.contract import TerminationMessage
 from pdfjob_api.errors import CHUNK_CODES, ChunkCode
 from pdfjob_api.meta import LastError
 from pdfjob_api.names import start_name
@@ -17,11 +18,13 @@ from .actions import WriteChunk
 from .backoff import retry_delay
 from .clock import to_wire
 from .observation import EndFacts, Start
-from .outcome import Verdict, classify
+from .outcome import Verdict, classify, read_termination_message, telling_pod
 
 MAX_UNCOUNTED: Final = 10
 """So many starts in a row lost to the infrastructure without a new item count as one attempt."""
 _HISTORY: Final = 10
+_MAX_RETRY_AFTER_SECONDS: Final = 86400.0
+"""A language service is believed when it names a time, but for no longer: its daily quota is renewed by then."""
 _GOES_ON: Final = frozenset({EndReason.SUSPENDED, EndReason.REQUEUED, EndReason.TIMED_OUT, EndReason.JOB_FAILED})
 """Ends after which the chunk waits for its turn again: the user may raise the time limit while runners drain."""
 
@@ -40,6 +43,8 @@ def record_end(
     ending = chunk.status.ending
     if ending is not None and ending.start != start.number:
         ending = None
+    pod = telling_pod(start)
+    said = read_termination_message(pod) if pod is not None else TerminationMessage()
     verdict = classify(start, end, ending, saved_new=saved_new)
     if verdict.counted and held is not None and verdict.code is held:
         verdict = replace(verdict, counted=False)
@@ -57,9 +62,9 @@ def record_end(
         phase = ChunkPhase.PENDING if ending.reason in _GOES_ON else ChunkPhase.CANCELLED
         status = status.model_copy(update={"phase": phase})
     else:
-        status = _next_phase(chunk, status, verdict, job, now)
+        status = _next_phase(chunk, status, verdict, job, now, said.retry_after_seconds)
     failed = verdict.outcome in {Outcome.FAILED, Outcome.LOST}
-    return WriteChunk(chunk, status, _event(chunk, status, verdict), ended=start if failed else None)
+    return WriteChunk(chunk, status, _event(chunk, status, verdict), ended=start if failed else None, said=said)
 
 
 def failures(status: PdfChunkStatus) -> int:
@@ -167,7 +172,12 @@ def _ended_status(
 
 
 def _next_phase(
-    chunk: PdfChunk, status: PdfChunkStatus, verdict: Verdict, job: PdfJob, now: datetime
+    chunk: PdfChunk,
+    status: PdfChunkStatus,
+    verdict: Verdict,
+    job: PdfJob,
+    now: datetime,
+    retry_after_seconds: float | None,
 ) -> PdfChunkStatus:
     if status.phase is ChunkPhase.SUCCEEDED or verdict.final:
         return status
@@ -181,6 +191,8 @@ def _next_phase(
     if retry > 0:
         seed = f"{chunk.metadata.uid}/{status.starts}"
         delay = retry_delay(job.spec.retry_policy.backoff, retry, seed, rate_limited=limited)
+    if limited and retry_after_seconds is not None:
+        delay = max(delay, min(retry_after_seconds, _MAX_RETRY_AFTER_SECONDS))
     return status.model_copy(
         update={
             "phase": ChunkPhase.RETRY_SCHEDULED,

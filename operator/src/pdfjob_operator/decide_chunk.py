@@ -20,6 +20,8 @@ from .views import PodView
 
 TERMINAL: Final = frozenset({ChunkPhase.SUCCEEDED, ChunkPhase.FAILED, ChunkPhase.CANCELLED})
 _HEARTBEAT_SECONDS: Final = 20
+_FIRST_ANSWER_SECONDS: Final = 1
+"""How often the one runner of a job is looked at whose language service has not answered yet: the others wait."""
 _KILL_SECONDS: Final = 1
 """Grace of a pod that is cancelled."""
 
@@ -80,6 +82,18 @@ def decide_chunk(
         status=write.status,
         requeue_seconds=_seconds_until(write.status.next_retry_time, now),
     )
+
+
+def answered(obs: Observation) -> bool:
+    """Whether the language service of the job, if it has one, is known to answer: its key is good.
+
+    Until then one chunk is in flight, so that a bad key costs one pod. An operator that has just started knows it from
+    the tokens of finished chunks, or from the next heartbeat.
+    """
+    if obs.job.spec.processor.gemini is None or obs.facts.answered:
+        return True
+    tokens = obs.job.status.tokens
+    return tokens is not None and tokens.total > 0
 
 
 def last_recorded(status: PdfChunkStatus) -> int:
@@ -219,7 +233,7 @@ def _watch(
     """Follow a start that has not ended."""
     running = _running(start)
     if running is not None:
-        return _watch_running(chunk, start, running, now, cleanup)
+        return _watch_running(chunk, start, running, obs, now, cleanup)
     limits = obs.job.spec.limits
     status = told(chunk, start, now)
     actions = (*cleanup, WriteChunk(chunk, status)) if status is not None else cleanup
@@ -237,7 +251,7 @@ def _watch(
 
 
 def _watch_running(
-    chunk: PdfChunk, start: Start, pod: PodView, now: datetime, cleanup: tuple[Action, ...]
+    chunk: PdfChunk, start: Start, pod: PodView, obs: Observation, now: datetime, cleanup: tuple[Action, ...]
 ) -> ChunkDecision:
     actions = list(cleanup)
     status = None
@@ -258,12 +272,13 @@ def _watch_running(
         )
         actions.append(WriteChunk(chunk, status))
     age = (now - since).total_seconds()
-    if age >= _HEARTBEAT_SECONDS:
-        actions.append(ReadProgress(chunk, start.number))
+    pause = _HEARTBEAT_SECONDS if answered(obs) else _FIRST_ANSWER_SECONDS
+    if age >= pause:
+        actions.append(ReadProgress(chunk, start.number, pause))
     return ChunkDecision(
         actions=tuple(actions),
         in_flight=True,
-        requeue_seconds=max(_HEARTBEAT_SECONDS - age, 1.0) if age < _HEARTBEAT_SECONDS else _HEARTBEAT_SECONDS,
+        requeue_seconds=max(pause - age, 1.0) if age < pause else pause,
         status=status,
     )
 

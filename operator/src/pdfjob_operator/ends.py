@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from pdfjob_api.contract import MAX_RESULT_BYTES, Checkpoint, Progress, check_result
+from pdfjob_api.errors import ItemCode
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
 
@@ -128,6 +129,7 @@ def _verify(data: bytes, chunk: PdfChunk, uri: str) -> ChunkResultStatus:
         bytes=len(data),
         sentences=len(result.records),
         missing_pages=len(result.missing),
+        unanswered_pages=sum(missing.code != ItemCode.INVALID_ITEM for missing in result.missing),
         tokens=result.tokens,
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pdfjob_api.contract import (
+    ENV_API_KEY_FILE,
     ENV_CHECKPOINT_URL,
     ENV_CHUNK_URL,
     ENV_PREVIOUS_CHECKPOINT_URL,
@@ -39,8 +40,13 @@ from pdfjob_api.runner import Runner
 
 from .settings import RunnerSettings
 
-GRACE_SECONDS: Final = 30
+_LOCAL_GRACE_SECONDS: Final = 30
 """A page of the local processor is finished and saved well within it."""
+_MAX_CALL_SECONDS: Final = 300
+"""A call of a language service that takes longer is given up when the runner is told to end."""
+_SAVE_SECONDS: Final = 15
+_KEY_FOLDER: Final = "/var/run/pdfjob"
+_KEY_FILE: Final = "api-key"
 _KEEP_FINISHED_SECONDS: Final = 86400
 """A net: finished Jobs are deleted as soon as they are recorded."""
 _USER: Final = 65532
@@ -58,8 +64,25 @@ class Urls:
     previous_checkpoint: str | None
 
 
-def build_task(job: PdfJob, chunk: PdfChunk, start: int, lost_pages: Sequence[int] = ()) -> Task:
-    """Say what one start has to do; ``lost_pages`` are those of the whole document."""
+def grace_seconds(job: PdfJob) -> int:
+    """Return the seconds that a runner has to finish the item in hand and save, after it was told to end."""
+    if job.spec.processor.gemini is None:
+        return _LOCAL_GRACE_SECONDS
+    return min(job.spec.limits.item_timeout_seconds, _MAX_CALL_SECONDS) + _SAVE_SECONDS
+
+
+def build_task(
+    job: PdfJob, chunk: PdfChunk, start: int, lost_pages: Sequence[int] = (), pace_seconds: float = 0
+) -> Task:
+    """Say what one start has to do.
+
+    Parameters
+    ----------
+    lost_pages
+        Those of the whole document.
+    pace_seconds
+        Pause between two calls of the language service with which to begin.
+    """
     spec = chunk.spec
     return Task(
         namespace=job.metadata.namespace,
@@ -76,13 +99,15 @@ def build_task(job: PdfJob, chunk: PdfChunk, start: int, lost_pages: Sequence[in
         lost_pages=[page for page in lost_pages if spec.start_page <= page <= spec.end_page],
         processor=job.spec.processor,
         soft_timeout_seconds=job.spec.limits.chunk_soft_timeout_seconds,
+        item_timeout_seconds=job.spec.limits.item_timeout_seconds,
+        pace_seconds=pace_seconds,
+        grace_seconds=grace_seconds(job),
     )
 
 
-def build_job(
-    job: PdfJob, chunk: PdfChunk, start: int, urls: Urls, defaults: RunnerSettings, lost_pages: Sequence[int] = ()
-) -> dict[str, Any]:
-    """Build the child Job of one start of a chunk; ``lost_pages`` are those of the whole document."""
+def build_job(job: PdfJob, chunk: PdfChunk, task: Task, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
+    """Build the child Job of the start of a chunk that the task describes."""
+    start = task.start
     runner = job.spec.runner or Runner()
     labels = {
         **(runner.labels or {}),
@@ -120,7 +145,7 @@ def build_job(
             "ttlSecondsAfterFinished": _KEEP_FINISHED_SECONDS,
             "template": {
                 "metadata": {"labels": labels, "annotations": runner.annotations or {}},
-                "spec": _pod_spec(job, runner, build_task(job, chunk, start, lost_pages), urls, defaults),
+                "spec": _pod_spec(job, runner, task, urls, defaults),
             },
         },
     }
@@ -169,7 +194,7 @@ def _pod_spec(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: Run
         "restartPolicy": "Never",
         # The pod's own deadline: a Job's would delete the pod, and its exit code and message with it.
         "activeDeadlineSeconds": job.spec.limits.chunk_timeout_seconds,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": task.grace_seconds,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -180,9 +205,24 @@ def _pod_spec(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: Run
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(job, runner, task, urls, defaults)],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": defaults.scratch_size}}],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": defaults.scratch_size}}, *_key_volumes(job)],
         **{key: value for key, value in optional.items() if value},
     }
+
+
+def _key_volumes(job: PdfJob) -> list[dict[str, Any]]:
+    """Mount the API key. Optional: a runner can say what is missing, a pod that waits for its volume cannot."""
+    gemini = job.spec.processor.gemini
+    if gemini is None:
+        return []
+    ref = gemini.api_key_secret_ref
+    secret = {
+        "secretName": ref.name,
+        "items": [{"key": ref.key, "path": _KEY_FILE}],
+        "optional": True,
+        "defaultMode": 0o440,
+    }
+    return [{"name": _KEY_FILE, "secret": secret}]
 
 
 def _container(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: RunnerSettings) -> dict[str, Any]:
@@ -196,6 +236,10 @@ def _container(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: Ru
     }
     if urls.previous_checkpoint is not None:
         values[ENV_PREVIOUS_CHECKPOINT_URL] = urls.previous_checkpoint
+    mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - a volume of the pod's own
+    if job.spec.processor.gemini is not None:
+        values[ENV_API_KEY_FILE] = f"{_KEY_FOLDER}/{_KEY_FILE}"
+        mounts.append({"name": _KEY_FILE, "mountPath": _KEY_FOLDER, "readOnly": True})
     env: list[dict[str, Any]] = [{"name": "HOME", "value": "/tmp"}]  # noqa: S108 - a volume of the pod's own
     env += [item.wire() for item in runner.env or []]
     env += [{"name": name, "value": _literal(value)} for name, value in values.items()]
@@ -212,7 +256,7 @@ def _container(job: PdfJob, runner: Runner, task: Task, urls: Urls, defaults: Ru
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - as above
+        "volumeMounts": mounts,
     }
     if custom and custom.command is not None:
         container["command"] = custom.command

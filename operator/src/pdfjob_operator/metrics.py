@@ -7,6 +7,7 @@ Source of the names: requirement R-77.
 
 from __future__ import annotations
 
+import re
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.contract import TerminationMessage, Tokens
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
@@ -27,6 +29,9 @@ from .chunk_end import saved_before
 from .clock import from_wire
 from .conditions import is_true
 
+_CALL_CODES: Final = frozenset({"timeout", "network"})
+_STATUS: Final = re.compile("[1-5][0-9][0-9]")
+"""Any image may write a termination message, so that its words are no labels as they are."""
 _ENDS: Final = (ChunkPhase.SUCCEEDED, ChunkPhase.FAILED, ChunkPhase.CANCELLED)
 _ATTEMPTS: Final = (1, 2, 3, 4, 5, 6, 8, 11, 21)
 """spec.retryPolicy.maxRetries is 3 by default and 20 at most."""
@@ -87,10 +92,18 @@ class Metrics:
             if status.phase is not ChunkPhase.CANCELLED:
                 self.chunk_attempts.observe(status.attempts)
 
+    def runner_said(self, said: TerminationMessage) -> None:
+        """Count the calls of a language service, and their tokens, that a runner has told of at its end."""
+        for code, calls in said.requests.items():
+            self.llm_requests.labels(code if code in _CALL_CODES or _STATUS.fullmatch(code) else "other").inc(calls)
+
     def _start_ended(self, before: PdfChunkStatus, status: PdfChunkStatus, record: StartRecord) -> None:
         self.starts.labels(outcome=record.outcome.value, code=record.code or "").inc()
         if record.outcome is Outcome.FAILED and record.code is not None:
             self.chunk_errors.labels(record.code).inc()
+        tokens = status.result.tokens if status.result is not None else Tokens()
+        for kind, number in tokens:
+            self.llm_tokens.labels(kind).inc(number)
         missing = status.result.missing_pages if status.result is not None else 0
         self.items.labels("Failed").inc(missing)
         self.items.labels("Succeeded").inc(max(record.items - saved_before(before) - missing, 0))
@@ -142,6 +155,20 @@ class Metrics:
             buckets=_WAITS,
             registry=self.registry,
         )
+        self.llm_requests = Counter(
+            "pdfjob_llm_requests_total",
+            "Calls of a language service by runners that ended, by HTTP status, or timeout or network.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.llm_tokens = Counter(
+            "pdfjob_llm_tokens_total",
+            "Tokens of chunks that succeeded: input (cached ones included), output, cached, thinking.",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in Tokens.model_fields:
+            self.llm_tokens.labels(kind)
         self.retries = Counter(
             "pdfjob_retry_requests_total",
             "Requests for a retry that were answered: accepted, refused, or nothing to start.",

@@ -10,12 +10,13 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, JobCode
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts, PdfJob
+from pdfjob_api.pdfjob import ChunkCounts
 
 from .chunk_wait import waiting_since
 from .clock import to_wire
 from .conditions import MAX_MESSAGE, Conditions
 from .observation import Observation, WorkKind
+from .policy import lacks_answers, lacks_chunks, settled, unanswered
 from .ranges import number_ranges
 from .throttle import Throttle
 
@@ -23,17 +24,6 @@ _SPLIT_MESSAGES: Final = {
     Reason.FETCHING: "the source is being copied to the operator's disk",
     Reason.SPLITTING: "the document is being inspected and cut into chunks",
 }
-
-
-def settled(counts: ChunkCounts) -> bool:
-    """Whether no chunk is pending, running or scheduled."""
-    return counts.succeeded + counts.failed + counts.cancelled == counts.total
-
-
-def may_be_merged(job: PdfJob, counts: ChunkCounts) -> bool:
-    """Whether every chunk has ended, and no more without a result than the failure policy allows."""
-    lacking = counts.failed + counts.cancelled
-    return settled(counts) and lacking <= job.spec.failure_policy.allowed(counts.total)
 
 
 def set_stages(
@@ -100,7 +90,7 @@ def _set_last_stages(
     job, error = obs.job, obs.facts.errors.get(WorkKind.MERGE)
     if counts.failed or counts.cancelled:
         message = _chunk_failure(job.metadata.name, counts, chunks)
-        if not may_be_merged(job, counts):
+        if lacks_chunks(obs, counts):
             reason, why = (Reason.CHUNKS_FAILED, "failed") if counts.failed else (Reason.CANCELLED, "did not run")
             conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", reason, message)
             conditions.set(JobCondition.MERGED, "False", Reason.CHUNKS_FAILED, f"not merged, since chunks {why}")
@@ -108,8 +98,12 @@ def _set_last_stages(
         allowed = f"as spec.failurePolicy.maxFailedChunks: {job.spec.failure_policy.max_failed_chunks} allows"
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "False", Reason.CHUNKS_FAILED, f"{allowed}: {message}")
     else:
-        text = "every chunk has its verified result"
+        text = "every chunk has its verified result" + _unanswered_text(obs, chunks)
         conditions.set(JobCondition.CHUNKS_SUCCEEDED, "True", Reason.ALL_CHUNKS_SUCCEEDED, text)
+    if lacks_answers(obs, chunks):
+        message = "not merged" + _unanswered_text(obs, chunks)
+        conditions.set(JobCondition.MERGED, "False", Reason.PAGES_FAILED, message)
+        return LastError(code=JobCode.CHUNK_PROCESSING_ERROR.value, message=message)
     if merged:
         conditions.set(JobCondition.MERGED, "True", Reason.RESULT_STORED, "the merged result is stored")
     elif error is None:
@@ -192,6 +186,21 @@ def _what_holds_chunks_up(obs: Observation, now: datetime) -> str:
     if obs.facts.capped:
         text += "; chunks wait for a free place of the installation (maxConcurrentChunks)"
     return text
+
+
+def _unanswered_text(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> str:
+    """Tell of pages without a usable answer of the language model, and what to do about them; empty without any."""
+    missing = unanswered(chunks)
+    if not missing:
+        return ""
+    number, allowed = sum(missing.values()), obs.job.spec.failure_policy.max_failed_items
+    where = f"{number} {'page has' if number == 1 else 'pages have'} no usable answer of the language model"
+    text = f"; {where} ({_named(missing)}), spec.failurePolicy.maxFailedItems: {allowed}"
+    if not lacks_answers(obs, chunks):
+        return f"{text} allows that"
+    again = f"kubectl pdfjob retry {obs.job.metadata.name}"
+    chosen = " ".join(f"--chunk {index}" for index in list(missing)[:20])
+    return f"{text} allows fewer: raise it and merge with {again}, or ask again with {again} {chosen} --force"
 
 
 def _chunk_failure(name: str, counts: ChunkCounts, chunks: Mapping[int, PdfChunkStatus]) -> str:

@@ -21,8 +21,9 @@ from .intent import Intent, intent_of
 from .jobclock import advance, folded, is_fold_due
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
 from .plan import merge_inputs
+from .policy import may_be_merged, settled
 from .ranges import number_ranges
-from .stages import may_be_merged, set_degraded, set_stages, set_stages_unread, settled
+from .stages import set_degraded, set_stages, set_stages_unread
 from .throttle import Throttle
 
 _STEPS: Final = {Reason.FETCHING: "Fetching source", Reason.SPLITTING: "Inspecting document"}
@@ -102,6 +103,7 @@ def compute_status(
         conditions.set(JobCondition.DEGRADED, "False", Reason.DISPATCHING, "the job has ended")
     _set_suspended(conditions, obs, counts, intent, in_flight, quiet=quiet)
     _set_summary(conditions, end)
+    mergeable = counts is not None and may_be_merged(obs, counts, chunks)
     values = {
         "observed_generation": job.metadata.generation,
         "phase": end.phase if end is not None else _phase(obs, counts, intent),
@@ -120,7 +122,7 @@ def compute_status(
         "shutdown": _shutdown(job, now),
         "effective_parallelism": throttle.parallelism if throttle.parallelism < job.spec.parallelism else None,
         "conditions": conditions.list(),
-        "progress_percent": max(_percent(obs, counts, end), job.status.progress_percent),
+        "progress_percent": max(_percent(obs, counts, end, mergeable=mergeable), job.status.progress_percent),
         "result": _result(merged) if end is not None and merged is not None else job.status.result,
         **sums(chunks),
     }
@@ -305,7 +307,7 @@ def _unstored(facts: Facts, counts: ChunkCounts) -> int:
     return max(counts.total - facts.stored, 0)
 
 
-def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None) -> int:
+def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None, *, mergeable: bool) -> int:
     facts = obs.facts
     if end is not None and end.phase is JobPhase.SUCCEEDED:
         return 100
@@ -313,7 +315,7 @@ def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None) -> 
         return 5
     if facts.manifest is None and not is_true(obs.job, JobCondition.SPLIT):
         return 10 + 5 * min(facts.stored, counts.total) // max(counts.total, 1)
-    if may_be_merged(obs.job, counts) and end is None:
+    if mergeable and end is None:
         return 75
     return 15 + 60 * counts.succeeded // max(counts.total, 1)
 

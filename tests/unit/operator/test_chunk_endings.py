@@ -190,7 +190,7 @@ def test_a_start_without_a_new_heartbeat_is_ended_as_stuck(seconds: float, done:
     """No heartbeat at all counts from when it was first looked for."""
     decision = chunk_decided(under_way(), JOB, RUNS, facts=beats(0, done), seconds=seconds)
     if not stuck:
-        assert decision.actions == (ReadProgress(under_way(), 1),)
+        assert decision.actions == (ReadProgress(under_way(), 1, 20),)
         return
     assert written(decision).ending == Ending(start=1, reason=EndReason.STUCK)
     assert of_type(decision, DeleteJob) == [DELETE]

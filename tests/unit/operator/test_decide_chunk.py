@@ -53,7 +53,7 @@ def test_the_heartbeat_is_read_after_20_seconds() -> None:
     chunk = pdf_chunk(0, phase=ChunkPhase.RUNNING, attempts=1, starts=1)
     assert chunk_decided(chunk, raw_job(), raw_pod(running(-19), phase="Running")).actions == ()
     decision = chunk_decided(chunk, raw_job(), raw_pod(running(-20), phase="Running"))
-    assert decision.actions == (ReadProgress(chunk, 1),)
+    assert decision.actions == (ReadProgress(chunk, 1, 20),)
     assert decision.requeue_seconds == 20
 
 

@@ -16,7 +16,7 @@ from pdfjob_api.pdfchunk import ChunkRetry, PdfChunk
 from pdfjob_api.pdfjob import Limits, PdfJob
 from pdfjob_api.processing import CustomProcessor, Processor
 from pdfjob_api.runner import Runner
-from pdfjob_operator.jobspec import Urls, build_job
+from pdfjob_operator.jobspec import Urls, build_job, build_task
 from pdfjob_operator.settings import RunnerSettings
 from tests.support.builders import at, pdf_chunk, pdf_job
 
@@ -38,7 +38,7 @@ def chunk() -> PdfChunk:
 
 
 def build(job: PdfJob | None = None, urls: Urls = URLS) -> dict[str, Any]:
-    return build_job(job or pdf_job(), chunk(), 3, urls, DEFAULTS)
+    return build_job(job or pdf_job(), chunk(), build_task(job or pdf_job(), chunk(), 3), urls, DEFAULTS)
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def test_kueue_finds_its_labels_on_the_job_and_not_on_the_pod() -> None:
 
 
 def built_for(**status: Any) -> dict[str, Any]:
-    job = build_job(pdf_job(), pdf_chunk(2, **status), 3, URLS, DEFAULTS)
+    retried = pdf_chunk(2, **status)
+    job = build_job(pdf_job(), retried, build_task(pdf_job(), retried, 3), URLS, DEFAULTS)
     assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
     labels: dict[str, Any] = job["metadata"]["labels"]
     return labels

@@ -1,0 +1,201 @@
+"""What the operator does about a language service: the key's mount, the first answer, waits, the pace, lost pages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.contract import Progress, TerminationMessage, Tokens
+from pdfjob_api.errors import JobCode
+from pdfjob_api.gemini import GeminiProcessor, SecretKeyReference
+from pdfjob_api.pdfjob import FailurePolicy, Limits, PdfJob
+from pdfjob_api.processing import LocalProcessor, Processor
+from pdfjob_operator.actions import ReadProgress, WriteChunk
+from pdfjob_operator.clock import from_wire
+from pdfjob_operator.decide_chunk import answered
+from pdfjob_operator.jobspec import Urls, build_job, build_task, grace_seconds
+from pdfjob_operator.memory import JobMemory
+from pdfjob_operator.metrics import Metrics
+from pdfjob_operator.settings import RunnerSettings
+from tests.support.builders import (
+    NOW,
+    observation,
+    pdf_chunk,
+    pdf_job,
+    raw_job,
+    raw_pod,
+    running,
+    split_facts,
+    succeeded,
+    terminated,
+)
+from tests.support.deciding import NOTHING, chunk_decided, condition, decided, of_type, started, written
+
+URLS: Final = Urls(
+    chunk="https://c", checkpoint="https://p", progress="https://b", result="https://r", previous_checkpoint=None
+)
+SECRET: Final = SecretKeyReference(name="gemini", key="token")
+
+
+def gemini_job(**spec: Any) -> PdfJob:
+    processor = GeminiProcessor(model="gemini-3.5-flash", api_key_secret_ref=SECRET)
+    return pdf_job(processor=Processor(gemini=processor), **spec)
+
+
+def pod_of(job: PdfJob) -> dict[str, Any]:
+    built = build_job(job, pdf_chunk(), build_task(job, pdf_chunk(), 1), URLS, RunnerSettings(image="runner:1"))
+    pod: dict[str, Any] = built["spec"]["template"]["spec"]
+    return pod
+
+
+def test_the_key_is_mounted_by_reference_and_the_pod_starts_also_without_it() -> None:
+    pod = pod_of(gemini_job())
+    (volume,) = (volume for volume in pod["volumes"] if "secret" in volume)
+    assert volume["secret"] == {
+        "secretName": "gemini",
+        "items": [{"key": "token", "path": "api-key"}],
+        "optional": True,
+        "defaultMode": 0o440,
+    }
+    (container,) = pod["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
+    assert mount["readOnly"]
+    env = {item["name"]: item["value"] for item in container["env"]}
+    assert env["PDFJOB_API_KEY_FILE"] == f"{mount['mountPath']}/api-key"
+    assert not any("valueFrom" in item for item in container["env"])
+
+
+def test_a_local_runner_gets_no_secret() -> None:
+    pod = pod_of(pdf_job(processor=Processor(local=LocalProcessor())))
+    assert not any("secret" in volume for volume in pod["volumes"])
+    assert "PDFJOB_API_KEY_FILE" not in {item["name"] for item in pod["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize(("item", "grace"), [(20, 35), (300, 315), (3600, 315)])
+def test_a_runner_has_the_time_of_one_call_to_end(item: int, grace: int) -> None:
+    job = gemini_job(limits=Limits(item_timeout_seconds=item))
+    assert grace_seconds(job) == pod_of(job)["terminationGracePeriodSeconds"] == grace
+    task = build_task(job, pdf_chunk(), 1, pace_seconds=1.5)
+    assert (task.grace_seconds, task.item_timeout_seconds, task.pace_seconds) == (grace, item, 1.5)
+    assert grace_seconds(pdf_job(limits=Limits(item_timeout_seconds=item))) == 30
+
+
+def test_one_chunk_is_in_flight_until_the_service_has_answered() -> None:
+    job = gemini_job(parallelism=4)
+    chunks = [pdf_chunk(index) for index in range(6)]
+    facts = split_facts(job, 12, 6)
+    assert started(decided(job, chunks, facts)) == [0]
+    assert started(decided(job, chunks, facts, raw_job(chunk=0))) == []
+    assert started(decided(job, chunks, split_facts(job, 12, 6, answered=True), raw_job(chunk=0))) == [1, 2, 3]
+    assert len(started(decided(pdf_job(parallelism=4), chunks, facts))) == 4, "a local processor asks nobody"
+
+
+def test_a_new_operator_knows_from_the_tokens_that_the_service_has_answered() -> None:
+    job = gemini_job()
+    facts = split_facts(job, 4, 2)
+    assert not answered(observation(job, [], facts, {}))
+    status = job.status.model_copy(update={"tokens": Tokens(input=10, output=5)})
+    assert answered(observation(job.model_copy(update={"status": status}), [], facts, {}))
+
+
+def test_the_first_runner_is_looked_at_every_second_and_the_others_are_not() -> None:
+    chunk = pdf_chunk(phase=ChunkPhase.RUNNING, attempts=1, starts=1)
+    raws = (raw_job(), raw_pod(running(), phase="Running"))
+    first = chunk_decided(chunk, *raws, job=gemini_job(), seconds=5)
+    assert of_type(first, ReadProgress) == [ReadProgress(chunk, 1, 1)]
+    assert first.requeue_seconds == 1
+    later = chunk_decided(chunk, *raws, job=gemini_job(), facts={"answered": True}, seconds=5)
+    assert of_type(later, ReadProgress) == []
+
+
+def test_an_answer_is_learned_from_the_heartbeat_and_from_the_last_word() -> None:
+    memory, known = JobMemory(), []
+    for said in (False, True, False):
+        memory.learn_progress("chunk-0", 1, Progress(done=0, total=2, time="x", answered=said), NOW)
+        known.append(memory.facts.answered)
+    assert known == [False, True, True]
+
+    memory = JobMemory()
+    memory.learn_said(TerminationMessage(requests={"403": 1}, pace_seconds=0.5))
+    assert (memory.facts.answered, memory.pace_seconds) == (False, 0.5)
+    memory.learn_said(TerminationMessage(requests={"200": 3, "429": 1}, pace_seconds=2))
+    memory.learn_said(TerminationMessage())
+    assert (memory.facts.answered, memory.pace_seconds) == (True, 2)
+
+
+def refused(said: TerminationMessage, code: int) -> WriteChunk:
+    pod = raw_pod(terminated(code, message=said.model_dump_json(by_alias=True)), phase="Failed")
+    chunk = pdf_chunk(phase=ChunkPhase.RUNNING, attempts=1, starts=1)
+    decision = chunk_decided(chunk, raw_job(), pod, end=NOTHING, job=gemini_job())
+    assert written(decision).phase is ChunkPhase.RETRY_SCHEDULED
+    (write,) = of_type(decision, WriteChunk)
+    return write
+
+
+@pytest.mark.parametrize(("named", "least", "most"), [(None, 0, 60), (7200, 7200, 7200), (9e9, 86400, 86400)])
+def test_a_rate_limit_is_waited_for_as_long_as_the_service_says_within_a_day(
+    named: float | None, least: float, most: float
+) -> None:
+    said = TerminationMessage(code="RATE_LIMIT", message="daily quota", retry_after_seconds=named, requests={"429": 1})
+    write = refused(said, 72)
+    assert write.said == said
+    assert write.status.next_retry_time is not None
+    wait = (from_wire(write.status.next_retry_time) - NOW).total_seconds()
+    assert least <= wait <= most
+    assert write.status.attempts == 0, "a rate limit is not the chunk's fault"
+
+
+def test_calls_and_tokens_are_counted_and_no_runner_can_invent_labels() -> None:
+    metrics = Metrics()
+    metrics.runner_said(TerminationMessage(requests={"200": 3, "429": 2, "timeout": 1, "x" * 999: 4, "999": 1}))
+    value = metrics.registry.get_sample_value
+    counted = {
+        code: value("pdfjob_llm_requests_total", {"code": code}) for code in ("200", "429", "timeout", "other", "999")
+    }
+    assert counted == {"200": 3, "429": 2, "timeout": 1, "other": 5, "999": None}
+
+
+def unanswered_job(allowed: int | str, *pages: int) -> tuple[PdfJob, list[Any]]:
+    job = gemini_job(failure_policy=FailurePolicy(max_failed_items=allowed))
+    chunks = [succeeded(index, missing_pages=lost + index, unanswered_pages=lost) for index, lost in enumerate(pages)]
+    return job, chunks
+
+
+@pytest.mark.parametrize(
+    ("allowed", "pages", "merges"),
+    [
+        (0, (0, 0), True),
+        (0, (0, 1), False),
+        (2, (1, 1), True),
+        (2, (2, 1), False),
+        ("25%", (0, 1), True),
+        ("24%", (0, 1), False),
+    ],
+)
+def test_pages_without_an_answer_count_against_the_policy_and_not_against_the_chunk(
+    allowed: int | str, pages: tuple[int, int], *, merges: bool
+) -> None:
+    job, chunks = unanswered_job(allowed, *pages)
+    status = decided(job, chunks, split_facts(job, 4, 2)).status
+    assert status is not None
+    assert status.phase is (JobPhase.MERGING if merges else JobPhase.FAILED)
+    assert condition(status, JobCondition.CHUNKS_SUCCEEDED).status == "True"
+
+
+def test_a_job_that_lacks_answers_says_which_chunks_and_what_to_do() -> None:
+    job, chunks = unanswered_job(1, 2, 0, 1)
+    status = decided(job, chunks, split_facts(job, 6, 3)).status
+    assert status is not None
+    assert status.last_error is not None
+    assert status.last_error.code == JobCode.CHUNK_PROCESSING_ERROR
+    assert status.last_error.message == (
+        "not merged; 3 pages have no usable answer of the language model (chunks 0,2), "
+        "spec.failurePolicy.maxFailedItems: 1 allows fewer: raise it and merge with kubectl pdfjob retry novel, "
+        "or ask again with kubectl pdfjob retry novel --chunk 0 --chunk 2 --force"
+    )
+    assert condition(status, JobCondition.MERGED).reason == Reason.PAGES_FAILED
+    allowed = decided(*(unanswered_job(5, 2, 0, 1)), split_facts(job, 6, 3)).status
+    text = condition(allowed, JobCondition.CHUNKS_SUCCEEDED).message
+    assert text.endswith("(chunks 0,2), spec.failurePolicy.maxFailedItems: 5 allows that")
