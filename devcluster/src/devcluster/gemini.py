@@ -1,0 +1,126 @@
+"""The Gemini stub of ``gemini_stub/`` on the cluster: a pod in the runner's image, with its code in a ConfigMap."""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import DevclusterError
+from .images import find_repository
+
+STUB: Final = "gemini-stub"
+"""Name of its Deployment, Service and ConfigMap."""
+PORT: Final = 8080
+_FOLDER: Final = "/stub"
+_PACKAGE: Final = "gemini_stub"
+_SECONDS: Final = 90
+
+
+def stub_url(namespace: str) -> str:
+    """Return the address that pods reach the stub of a namespace at: what ``processor.gemini.baseUrl`` names."""
+    return f"http://{STUB}.{namespace}.svc:{PORT}"
+
+
+def stub_objects(namespace: str, image: str, code: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the objects of the stub, fit for Pod Security ``restricted``.
+
+    Parameters
+    ----------
+    image
+        Any with Python 3.11 or newer as ``python``; that of the runner is there already.
+    code
+        Source files of the package by name.
+    """
+    labels = {"app.kubernetes.io/name": STUB, "app.kubernetes.io/part-of": "pdfjob-development"}
+    metadata = {"name": STUB, "namespace": namespace, "labels": labels}
+    digest = hashlib.sha256(json.dumps(dict(code), sort_keys=True).encode()).hexdigest()
+    container = {
+        "name": "stub",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", _PACKAGE, "--port", str(PORT)],
+        "workingDir": _FOLDER,
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 2},
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "code", "mountPath": f"{_FOLDER}/{_PACKAGE}", "readOnly": True}],
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "code", "configMap": {"name": STUB}}],
+    }
+    selector = {"app.kubernetes.io/name": STUB}
+    # The pod starts anew when the code changes: a ConfigMap alone would not make it.
+    template = {"metadata": {"labels": labels, "annotations": {"pdfjob.dev/code": digest}}, "spec": pod}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(code)},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},  # the counts of two pods would each tell half
+                "selector": {"matchLabels": selector},
+                "template": template,
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"selector": selector, "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]},
+        },
+    ]
+
+
+def stub_code(folder: Path) -> dict[str, str]:
+    """Read the stub's package from the repository at or above a folder."""
+    return {file.name: file.read_text() for file in sorted((find_repository(folder) / _PACKAGE).glob("*.py"))}
+
+
+def deploy_stub(environment: Mapping[str, str], namespace: str, image: str) -> None:
+    """Put the stub into a namespace, or bring the one there up to date, and wait until it answers.
+
+    Raises
+    ------
+    DevclusterError
+        kubectl failed, or the pod is not ready in time.
+    """
+    objects = {"apiVersion": "v1", "kind": "List", "items": stub_objects(namespace, image, stub_code(Path.cwd()))}
+    kubectl(environment, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(objects))
+    kubectl(environment, "rollout", "status", f"deployment/{STUB}", "-n", namespace, f"--timeout={_SECONDS}s")
+
+
+def put_key(environment: Mapping[str, str], namespace: str, name: str, value: str) -> None:
+    """Create a Secret with an API key, or replace it. The value goes by standard input, so no process list shows it."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"api-key": value},
+    }
+    # Not `kubectl apply`: it would keep a second copy in an annotation.
+    kubectl(environment, "delete", "secret", name, "-n", namespace, "--ignore-not-found")
+    kubectl(environment, "create", "-f", "-", stdin=json.dumps(secret))
+
+
+def kubectl(environment: Mapping[str, str], *words: str, stdin: str | None = None) -> str:
+    """Run kubectl and return its output; say what it said when it fails."""
+    done = subprocess.run(
+        ["kubectl", *words], env=dict(environment), input=stdin, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise DevclusterError(f"`kubectl {' '.join(words)}` failed: {done.stderr.strip()}")
+    return done.stdout
