@@ -18,6 +18,7 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfjob import PdfJobStatus, RetryRequest, Shutdown, TtlSecondsAfterFinished
 from pdfjob_operator.act import Actor
+from pdfjob_operator.actions import DeleteJob, WriteChunk
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.dispatch import Dispatcher
 from pdfjob_operator.documents import Documents
@@ -30,6 +31,20 @@ from pdfjob_operator.storage.s3 import ObjectStore
 from pdfjob_operator.work import Work
 from pdfjob_operator.workqueue import WorkQueue
 from tests.support.builders import JOB_UID, at, pdf_chunk, pdf_job, raw_job, raw_pod, running, split_facts, terminated
+from tests.support.deciding import record, starts_of
+
+
+@dataclass
+class LogServer:
+    """A kubelet that answers no request for a log until it is told to."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self) -> None:
+        """Wait for the answer."""
+        self.asked.set()
+        await self.answers.wait()
 
 
 @dataclass
@@ -39,6 +54,7 @@ class Loop:
     reconciler: Reconciler
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     """Method, path and body."""
+    logs: LogServer = field(default_factory=LogServer)
 
     def take_in(self, plural: str, *raws: dict[str, Any]) -> None:
         """Put objects into the cache."""
@@ -68,10 +84,13 @@ class Loop:
 @asynccontextmanager
 async def looping(folder: Path, version: int = 1000) -> AsyncIterator[Loop]:
     calls: list[tuple[str, str, Any]] = []
+    logs = LogServer()
 
     async def answer(request: web.Request) -> web.Response:
         body: Any = await request.json() if request.can_read_body else None
         calls.append((request.method, request.path, body))
+        if request.path.endswith("/log"):
+            await logs.read()
         if request.method != "PATCH":
             return web.json_response({})
         kind, name, _ = request.path.split("/")[-3:]
@@ -92,7 +111,8 @@ async def looping(folder: Path, version: int = 1000) -> AsyncIterator[Loop]:
         store, metrics = ObjectStore(s3), Metrics()
         work = Work(settings, cluster, store, Documents(settings.documents), cache, wake=queue.add)
         actor = Actor(settings, cluster, store, cache, work, metrics)
-        yield Loop(Reconciler(cache, queue, actor, Dispatcher(0), metrics), calls)
+        yield Loop(Reconciler(cache, queue, actor, Dispatcher(0), metrics), calls, logs)
+        logs.answers.set()
         store.close()
         await cluster.close()
 
@@ -156,3 +176,18 @@ async def test_a_status_that_may_not_be_written_yet_is_not_decided_all_the_time(
     memory = JobMemory(status_written=asyncio.get_running_loop().time())
     loop.reconciler.memories[JOB_UID] = memory
     assert await loop.run_for(0.5) < 30
+
+
+async def test_a_kubelet_that_gives_no_logs_holds_up_no_other_job(loop: Loop) -> None:
+    """A node that is going away takes many pods with it, and the log of each is asked for."""
+    actor, job = loop.reconciler.actor, pdf_job()
+    writes = []
+    for index in range(40):
+        (start,) = starts_of(raw_job(chunk=index), raw_pod(terminated(71), chunk=index))[index]
+        status = pdf_chunk(index, phase=ChunkPhase.RETRY_SCHEDULED, starts=1, history=[record()]).status
+        writes.append(WriteChunk(pdf_chunk(index), status, ended=start))
+    recording = asyncio.create_task(actor.perform(job, JobMemory(), writes))
+    await asyncio.wait_for(loop.logs.asked.wait(), 5)
+    await asyncio.wait_for(actor.perform(job, JobMemory(), [DeleteJob("other-c00000-a1", "uid")]), 2)
+    recording.cancel()
+    await asyncio.gather(recording, return_exceptions=True)
