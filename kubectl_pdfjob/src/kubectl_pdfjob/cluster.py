@@ -102,6 +102,7 @@ class Cluster:
                 self._custom.create_namespaced_custom_object,
                 *(names.GROUP, names.VERSION, self.namespace, names.PDFJOB_PLURAL, manifest),
                 field_manager=_MANAGER,
+                field_validation="Strict",  # as kubectl does: a slip of the pen in a file is not dropped in silence
                 **options,
             )
 

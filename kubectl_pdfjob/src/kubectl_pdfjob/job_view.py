@@ -80,6 +80,7 @@ def _facts(job: PdfJob, now: datetime) -> Table:
         ("Source", _source(job)),
         ("Chunks", _counts(job)),
         ("Pages", _items(job)),
+        ("Tokens", _tokens(job)),
         ("Sentences", None if job.status.sentences is None else f"{job.status.sentences:,}"),
         ("Result", _result(job)),
         ("Error", _error(job)),
@@ -143,6 +144,15 @@ def _items(job: PdfJob) -> str | None:
     return f"{items.done:,} of {items.total:,} done" + (f", {items.failed:,} could not be read" if items.failed else "")
 
 
+def _tokens(job: PdfJob) -> str | None:
+    tokens = job.status.tokens
+    if tokens is None:
+        return None
+    cached = f" ({tokens.cached:,} of them cached)" if tokens.cached else ""
+    thinking = f", {tokens.thinking:,} thinking" if tokens.thinking else ""
+    return f"{tokens.input:,} input{cached}, {tokens.output:,} output{thinking}"
+
+
 def _result(job: PdfJob) -> str | None:
     result = job.status.result
     if result is None:
@@ -158,14 +168,22 @@ def _error(job: PdfJob) -> str | None:
 
 def _settings(job: PdfJob) -> str:
     spec = job.spec
-    processor = f"local ({spec.processor.local.language})" if spec.processor.local else "custom"
-    if spec.processor.custom:
-        processor = f"custom ({spec.processor.custom.image})"
     return (
-        f"processor {processor}, chunks of {counted(spec.chunking.pages_per_chunk, 'page')} (a document of up to "
+        f"processor {_processor(job)}, chunks of {counted(spec.chunking.pages_per_chunk, 'page')} (a document of up to "
         f"{spec.chunking.threshold_pages} is one), overlap {spec.chunking.overlap_pages}, "
         f"parallelism {_parallelism(job)}, priority {spec.priority}"
     )
+
+
+def _processor(job: PdfJob) -> str:
+    processor = job.spec.processor
+    if processor.gemini:
+        gemini = processor.gemini
+        windows = counted(gemini.window_pages, "page")
+        return f"gemini ({gemini.model}, mode {gemini.mode}, {windows} a request)"
+    if processor.custom:
+        return f"custom ({processor.custom.image})"
+    return f"local ({processor.local.language})" if processor.local else NONE
 
 
 def _parallelism(job: PdfJob) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from .sources import (
     inbox_key,
     parse_source,
 )
+from .spec_file import merged
 
 __all__ = ["JobSettings", "Submission", "build_manifest", "submit"]
 
@@ -44,6 +46,8 @@ class JobSettings:
     priority: int | None = None
     repair: bool = False
     formats: list[str] = field(default_factory=list)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the spec, from a file; the options go over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def build_manifest(
     spec: dict[str, Any] = {
         "source": document,
         "chunking": {field: value for field, value in chunking.items() if value is not None},
-        "processor": {"local": {"language": settings.language}} if settings.language else {},
+        "processor": _processor(settings),
         "output": {"formats": settings.formats} if settings.formats else {},
         "parallelism": settings.parallelism,
         "priority": settings.priority,
@@ -114,7 +118,16 @@ def build_manifest(
         "apiVersion": names.API_VERSION,
         "kind": names.PDFJOB_KIND,
         "metadata": metadata,
-        "spec": {field: value for field, value in spec.items() if value not in (None, {})},
+        "spec": merged(settings.spec, {field: value for field, value in spec.items() if value not in (None, {})}),
+    }
+
+
+def _processor(settings: JobSettings) -> dict[str, Any]:
+    """Return the processor that the options name: a language is one of the file's language model, if it has one."""
+    if not settings.language:
+        return {}
+    return {
+        "gemini" if "gemini" in (settings.spec.get("processor") or {}) else "local": {"language": settings.language}
     }
 
 

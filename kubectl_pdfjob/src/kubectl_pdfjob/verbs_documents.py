@@ -52,11 +52,16 @@ def _submit(
         list[ResultForm] | None,
         typer.Option("--format", help="Format of the result; may be given again.", metavar="jsonl|txt|csv"),
     ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="YAML with further settings: a PdfJob, or its spec; options win.", metavar="FILE"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the PdfJob; store and create nothing.")] = False,
     output: Annotated[Form | None, typer.Option("--output", "-o", help="Print the PdfJob in this form.")] = None,
 ) -> None:
     """Submit a PDF: a file (it is uploaded), a URL, or an object on S3."""
     from .screen import Screen
+    from .spec_file import read_spec
     from .submit import JobSettings, Submission, submit
 
     if dry_run and wait:
@@ -70,6 +75,7 @@ def _submit(
         priority=priority,
         repair=repair,
         formats=[item.value for item in form or []],
+        spec=read_spec(spec) if spec else {},
     )
     request = Submission(
         source=source,

@@ -66,6 +66,7 @@ def test_help_loads_no_client() -> None:
         (["submit", "https://x.org/a.pdf", "--timeout", "5m"], "error: --timeout says how long to wait"),
         (["submit", "https://x.org/a.pdf", "--wait", "--timeout", "soon"], "error: --timeout soon: write a time"),
         (["submit", "https://x.org/a.pdf", "--wait", "--dry-run"], "error: --dry-run creates nothing"),
+        (["submit", "https://x.org/a.pdf", "--spec", "/no/such.yaml"], "error: --spec: /no/such.yaml cannot be read"),
         (["results", "x", "--partial", "--wait"], "error: --partial is for what there is now"),
         (["retry", "x", "--chunk", "two"], "error: Invalid value for '--chunk'"),
         (["retry", "x", "--timeout", "5m"], "error: --timeout says how long to wait"),

@@ -250,3 +250,14 @@ def test_a_suspended_job_is_resumed_next_and_a_failed_one_retried() -> None:
         "kubectl pdfjob results novel --partial",
         "kubectl describe pdfjob novel",
     ]
+
+
+def test_the_view_of_a_job_with_a_language_model_tells_its_settings_and_tokens() -> None:
+    gemini = {"model": "gemini-test", "apiKeySecretRef": {"name": "gemini"}, "windowPages": 10, "mode": "Pdf"}
+    tokens = {"input": 120_000, "output": 60_000, "cached": 1_000, "thinking": 500}
+    job = make_job(spec={"processor": {"gemini": gemini}}, phase="Running", tokens=tokens)
+
+    text = plain(render(JobView(job, []), NOW))
+
+    assert "processor gemini (gemini-test, mode Pdf, 10 pages a request)" in " ".join(text.split())
+    assert "120,000 input (1,000 of them cached), 60,000 output, 500 thinking" in " ".join(text.split())
