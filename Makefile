@@ -36,11 +36,11 @@ venv: $(VENV)/.synced ## make the Python environment in .venv
 
 DEVCLUSTER := $(PY) -m devcluster
 
-demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=file.pdf LANGUAGE=fr for your own)
+demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=file.pdf LANGUAGE=fr PROCESSOR=gemini)
 	@start=$$SECONDS; \
 	$(DEVCLUSTER) up && $(DEVCLUSTER) install && \
 	pdf="$${PDF:-$$($(PY) -m tests.support.corpora debian-reference-fr)}" && \
-	$(DEVCLUSTER) demo "$$pdf" --language $${LANGUAGE:-fr} && \
+	$(DEVCLUSTER) demo "$$pdf" --language $${LANGUAGE:-fr} --processor $${PROCESSOR:-local} && \
 	echo "==> demo finished in $$((SECONDS - start)) s"
 
 test: lint unit integration faults-worst e2e ## run everything: lint, unit tests, tests on a real cluster, the worst faults

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from . import current, product
+from . import current, gemini, product
 from .cluster import Cluster
 from .environment import local_environment
 from .errors import DevclusterError
@@ -36,6 +36,13 @@ class Kind(StrEnum):
 
     LOCAL = "local"
     CURRENT = "current"
+
+
+class DemoProcessor(StrEnum):
+    """What the demo does with the text."""
+
+    LOCAL = "local"
+    GEMINI = "gemini"
 
 
 ClusterOption = Annotated[
@@ -131,11 +138,21 @@ def uninstall(cluster: ClusterOption = Kind.LOCAL) -> None:
 def demo(
     document: Annotated[Path, typer.Argument(help="The PDF.", exists=True, dir_okay=False)],
     language: Annotated[str, typer.Option(help="Its language.")] = "fr",
+    processor: Annotated[
+        DemoProcessor, typer.Option(envvar="PROCESSOR", help="What is done with its text.")
+    ] = DemoProcessor.LOCAL,
     cluster: ClusterOption = Kind.LOCAL,
 ) -> None:
     """Submit a document and show it go through the cluster."""
     plugin = Path(sys.executable).with_name("kubectl-pdfjob")
-    product.demo(_environment(cluster), plugin, document, language)
+    environment = _environment(cluster)
+    product.prepare_demo(environment)
+    if processor is DemoProcessor.LOCAL:
+        product.demo(environment, plugin, document, language)
+    else:
+        image = _ensure_images(cluster, test_images=False)["runner"]
+        gemini.demo(environment, plugin, document, language, image)
+    product.say_more()
 
 
 @app.command()

@@ -7,12 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from . import product
 from .errors import DevclusterError
 from .images import find_repository
+from .progress import note, step
 
 STUB: Final = "gemini-stub"
 """Name of its Deployment, Service and ConfigMap."""
 PORT: Final = 8080
+DEMO_MODEL: Final = "gemini-3.5-flash"
+"""What the demo asks for unless GEMINI_MODEL names another."""
+DEMO_SECRET: Final = "gemini"  # noqa: S105  a name
+_STUB_KEY: Final = "demo"
+"""The key that the stub knows from the start."""
 _FOLDER: Final = "/stub"
 _PACKAGE: Final = "gemini_stub"
 _SECONDS: Final = 90
@@ -114,6 +121,43 @@ def put_key(environment: Mapping[str, str], namespace: str, name: str, value: st
     # Not `kubectl apply`: it would keep a second copy in an annotation.
     kubectl(environment, "delete", "secret", name, "-n", namespace, "--ignore-not-found")
     kubectl(environment, "create", "-f", "-", stdin=json.dumps(secret))
+
+
+def demo(environment: Mapping[str, str], plugin: Path, document: Path, language: str, image: str) -> None:
+    """Show the Gemini processor: with the real service when ``GEMINI_API_KEY`` is set, else with the stub.
+
+    Parameters
+    ----------
+    plugin
+        The program behind ``kubectl pdfjob``.
+    image
+        In which the stub runs.
+    """
+    namespace = product.DEMO_NAMESPACE
+    value = environment.get("GEMINI_API_KEY", "").strip()
+    model = environment.get("GEMINI_MODEL") or DEMO_MODEL
+    settings: dict[str, Any] = {"model": model, "apiKeySecretRef": {"name": DEMO_SECRET}}
+    if value:
+        note(f"GEMINI_API_KEY is set: the real service is used, model {model}. Your account is charged.")
+    else:
+        note("GEMINI_API_KEY is not set: this uses a STUB of the Gemini API, a pod of its own that answers without a")
+        note(
+            "model: it cuts the text into sentences by a simple rule. Nothing leaves the cluster, nothing is charged."
+        )
+        with step(f"deploying the stub in namespace {namespace}"):
+            deploy_stub(environment, namespace, image)
+        settings["baseUrl"] = stub_url(namespace)
+    with step(f"Secret {DEMO_SECRET} with the API key"):
+        put_key(environment, namespace, DEMO_SECRET, value or _STUB_KEY)
+    product.demo(environment, plugin, document, language, {"processor": {"gemini": settings}})
+    _show_tokens(environment, namespace)
+
+
+def _show_tokens(environment: Mapping[str, str], namespace: str) -> None:
+    job = json.loads(kubectl(environment, "get", "pdfjob", product.DEMO_JOB, "-n", namespace, "-o", "json"))
+    tokens = job["status"].get("tokens", {})
+    counts = ", ".join(f"{tokens.get(name, 0):,} {name}" for name in ("input", "output", "cached", "thinking"))
+    note(f"tokens: {counts}")
 
 
 def kubectl(environment: Mapping[str, str], *words: str, stdin: str | None = None) -> str:

@@ -1,10 +1,12 @@
 """Puts pdfjob on the cluster with its Helm chart, takes it off again, and shows it at work."""
 
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from .errors import DevclusterError
 from .progress import note, step
@@ -61,17 +63,42 @@ def uninstall(environment: Mapping[str, str]) -> None:
         _run(environment, ["kubectl", "delete", "namespace", NAMESPACE, DEMO_NAMESPACE, "--ignore-not-found"])
 
 
-def demo(environment: Mapping[str, str], plugin: Path, document: Path, language: str) -> None:
-    """Submit a document, show its progress live, then its first sentences and where to look further."""
+def prepare_demo(environment: Mapping[str, str]) -> None:
+    """Make the demo's namespace, and remove what an earlier run left there."""
     _namespace(environment, DEMO_NAMESPACE)
     with step(f"removing the demo of an earlier run, in namespace {DEMO_NAMESPACE}"):
         _run(environment, ["kubectl", "delete", "pdfjob", DEMO_JOB, "-n", DEMO_NAMESPACE, "--ignore-not-found"])
+
+
+def demo(
+    environment: Mapping[str, str], plugin: Path, document: Path, language: str, spec: Mapping[str, Any] | None = None
+) -> None:
+    """Submit a document, show its progress live, then its first sentences.
+
+    Parameters
+    ----------
+    plugin
+        The program behind ``kubectl pdfjob``.
+    spec
+        Further fields of the PdfJob's spec.
+    """
     verb = [str(plugin), "submit", str(document), "--name", DEMO_JOB, "-n", DEMO_NAMESPACE, "--language", language]
-    note("$ kubectl pdfjob " + " ".join(verb[1:]) + " --wait")
-    done = subprocess.run([*verb, "--wait"], env=dict(environment), check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        if spec:
+            file = Path(folder) / "spec.yaml"
+            file.write_text(json.dumps(dict(spec), indent=2))  # JSON is YAML
+            note(f"{file}: {json.dumps(dict(spec))}")
+            verb += ["--spec", str(file)]
+        note("$ kubectl pdfjob " + " ".join(verb[1:]) + " --wait")
+        done = subprocess.run([*verb, "--wait"], env=dict(environment), check=False)
     if done.returncode != 0:
         raise DevclusterError(f"the demo's PdfJob did not succeed (exit code {done.returncode}); see above")
-    _run(environment, ["kubectl", "get", "pdfjobs", "-n", DEMO_NAMESPACE])
+    columns = ["-o", "wide"] if spec else []
+    _run(environment, ["kubectl", "get", "pdfjobs", "-n", DEMO_NAMESPACE, *columns])
+
+
+def say_more() -> None:
+    """Say where to look further."""
     note("Look further, in this shell:")
     note('  eval "$(make -s env)"')
     for words in (
