@@ -72,7 +72,8 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     decisions, answer = _with_answers(obs, decisions, intent, now)
     statuses = {index: decision.status or obs.chunks[index].status for index, decision in decisions.items()}
     obs = _without_earlier_merge(obs, statuses, answer.last_retry if answer else obs.job.status.last_retry)
-    throttle = throttle_of(obs.job, statuses)
+    if any(decision.status is not None for decision in decisions.values()):
+        throttle = throttle_of(obs.job, statuses)
     in_flight = sum(decision.in_flight for decision in decisions.values())
     status = compute_status(
         obs,

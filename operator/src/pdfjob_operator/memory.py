@@ -17,7 +17,10 @@ _AFTER_END: Final = frozenset({WorkKind.RECORD, WorkKind.CLEAN})
 
 @dataclass(slots=True)
 class JobMemory:
-    """Facts of one PdfJob, and the background work under way for it."""
+    """Facts of one PdfJob, and the background work under way for it.
+
+    What is known of each start, one of thousands, is changed in place and not copied: a decision is made in one piece.
+    """
 
     facts: Facts = field(default_factory=Facts)
     task: asyncio.Task[None] | None = None
@@ -33,6 +36,17 @@ class JobMemory:
     """Pause between two calls of the language service that the runner which ended last had come to."""
     progress_read: dict[tuple[str, int], float] = field(default_factory=dict)
     """Event loop time of the last read of each heartbeat."""
+    _ends: dict[tuple[str, int], EndFacts] = field(init=False)
+    _progress: dict[tuple[str, int], Heartbeat] = field(init=False)
+    _adopted: dict[str, ChunkResultStatus | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._own(self.facts)
+
+    def _own(self, facts: Facts) -> None:
+        """Take facts with mappings of its own, which nobody else changes."""
+        self._ends, self._progress, self._adopted = dict(facts.ends), dict(facts.progress), dict(facts.adopted)
+        self.facts = replace(facts, ends=self._ends, progress=self._progress, adopted=self._adopted)
 
     def learn(self, **facts: Any) -> None:
         """Replace facts by name."""
@@ -45,23 +59,23 @@ class JobMemory:
 
     def learn_end(self, chunk_uid: str, start: int, end: EndFacts) -> None:
         """Remember what S3 says about a start that has ended."""
-        self.learn(ends={**self.facts.ends, (chunk_uid, start): end})
+        self._ends[chunk_uid, start] = end
 
     def learn_progress(self, chunk_uid: str, start: int, progress: Progress | None, now: datetime) -> None:
         """Remember a heartbeat; its age counts from when this very content was first read."""
         key = (chunk_uid, start)
-        known = self.facts.progress.get(key)
+        known = self._progress.get(key)
         since = now if known is None or known.progress != progress else known.since
-        self.learn(progress={**self.facts.progress, key: Heartbeat(progress, since, now)})
+        self._progress[key] = Heartbeat(progress, since, now)
         if progress is not None and progress.answered:
             self.learn(answered=True)
 
     def forgive_silence(self, chunk_uid: str, start: int, now: datetime) -> None:
         """Count the age of a heartbeat anew: the storage did not answer, so its silence says nothing."""
         key = (chunk_uid, start)
-        known = self.facts.progress.get(key)
+        known = self._progress.get(key)
         if known is not None:
-            self.learn(progress={**self.facts.progress, key: Heartbeat(known.progress, now, now)})
+            self._progress[key] = Heartbeat(known.progress, now, now)
 
     def learn_said(self, said: TerminationMessage) -> None:
         """Remember what the runners that come after one should know of the language service."""
@@ -72,23 +86,22 @@ class JobMemory:
 
     def learn_adopted(self, chunk_uid: str, result: ChunkResultStatus | None) -> None:
         """Remember what an earlier life of the PdfJob left for a chunk."""
-        self.learn(adopted={**self.facts.adopted, chunk_uid: result})
+        self._adopted[chunk_uid] = result
 
     def forget_run(self) -> None:
         """Drop what only a job under way needs: a finished one costs no memory, a retry reads it anew."""
         kept = {kind: error for kind, error in self.facts.errors.items() if kind in _AFTER_END}
         facts = self.facts
-        self.facts = Facts(
+        left = Facts(
             looked=facts.looked, working=facts.working, errors=kept, recorded=facts.recorded, cleaned=facts.cleaned
         )
+        self._own(left)
 
     def forget_ended(self, chunk_uid: str, start: int) -> None:
         """Drop what is known of a start once its end is recorded in the PdfChunk."""
         key = (chunk_uid, start)
-        self.learn(
-            ends={other: end for other, end in self.facts.ends.items() if other != key},
-            progress={other: last for other, last in self.facts.progress.items() if other != key},
-        )
+        self._ends.pop(key, None)
+        self._progress.pop(key, None)
         self.progress_read.pop(key, None)
 
     def work_failed(self, kind: WorkKind, error: WorkError) -> None:

@@ -8,7 +8,7 @@ more are burnt: one probe at a time, with growing pauses, until one succeeds or 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -59,7 +59,7 @@ def throttle_of(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> Throttle:
         record
         for status in chunks.values()
         for record in status.history
-        if record.outcome in _TOLD and record.finished_at is not None and from_wire(record.finished_at) > since
+        if record.finished_at is not None and record.finished_at > since and record.outcome in _TOLD
     ]
     held, failures, last = _common_cause(records, max(_LEAST, min(spec, len(chunks))))
     if held is None or last is None:
@@ -72,17 +72,23 @@ def _failed_commonly(status: PdfChunkStatus) -> bool:
     return any(record.outcome is Outcome.FAILED and record.code in COMMON for record in status.history)
 
 
-def _retried_at(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> datetime:
-    """Return when the user last asked for a retry: what failed before that is forgiven, whatever it took."""
+def _retried_at(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> str:
+    """Return when the user last asked for a retry: what failed before that is forgiven, whatever it took.
+
+    Times in statuses are the operator's own, all of one form (`to_wire`): they are compared as they are written.
+    """
     answers = [status.last_retry.time for status in chunks.values() if status.last_retry and status.last_retry.accepted]
     if job.status.last_retry is not None:
         answers.append(job.status.last_retry.time)
-    return max((from_wire(answer) for answer in answers), default=from_wire("1970-01-01T00:00:00Z"))
+    return max(answers, default="")
 
 
-def _common_cause(records: Iterable[StartRecord], enough: int) -> tuple[ChunkCode | None, int, str | None]:
+def _common_cause(records: Sequence[StartRecord], enough: int) -> tuple[ChunkCode | None, int, str | None]:
     """Return the cause that the last ``enough`` ends share, how many probes failed since, and the time of the last."""
-    ordered = heapq.nlargest(enough + 16, records, key=lambda record: (record.finished_at or "", _rank(record)))
+    newest = max(records, key=_moment, default=None)
+    if newest is None or newest.code not in COMMON:  # by far the most frequent case
+        return None, 0, None
+    ordered = heapq.nlargest(enough + 16, records, key=_moment)
     if not ordered or ordered[0].outcome is Outcome.SUCCEEDED or ordered[0].code not in COMMON:
         return None, 0, None
     cause = ordered[0].code
@@ -92,15 +98,18 @@ def _common_cause(records: Iterable[StartRecord], enough: int) -> tuple[ChunkCod
     return ChunkCode(cause), row - enough + 1, ordered[0].finished_at
 
 
-def _rank(record: StartRecord) -> int:
-    """Of ends in the same second a success counts as the later: it proves that the cause is gone."""
-    return int(record.outcome is Outcome.SUCCEEDED)
+def _moment(record: StartRecord) -> tuple[str, bool]:
+    """Return when a start ended; in the same second a success counts as the later: it proves that the cause is gone."""
+    return record.finished_at or "", record.outcome is Outcome.SUCCEEDED
 
 
-def _adapted(records: Iterable[StartRecord], most: int) -> int:
+def _adapted(records: Sequence[StartRecord], most: int) -> int:
     """Replay the ends: a rate limit halves the parallelism, once for all starts that were under way then."""
     allowed, cut_at = float(most), ""
-    for record in sorted(records, key=lambda record: (record.finished_at or "", _rank(record))):
+    first = min((_moment(record) for record in records if record.code == ChunkCode.RATE_LIMIT), default=None)
+    if first is None:
+        return most
+    for record in sorted((record for record in records if _moment(record) >= first), key=_moment):
         if record.code == ChunkCode.RATE_LIMIT:
             if (record.started_at or record.finished_at or "") > cut_at:
                 allowed, cut_at = max(allowed / 2, 1.0), record.finished_at or ""

@@ -29,7 +29,41 @@ def test_only_what_was_learnt_changes() -> None:
     assert (memory.facts.stored, memory.facts.plan) == (1, before.plan)
     assert memory.facts.ends == {("chunk-0", 1): NOTHING}
     assert memory.facts.adopted == {"chunk-1": RESULT}
-    assert (before.stored, before.ends) == (2, {}), "a decision that looks at the old facts is not disturbed"
+    assert before.stored == 2, "a decision that looks at the old facts is not disturbed"
+
+
+def test_facts_that_are_handed_in_are_not_changed() -> None:
+    given = split_facts(pdf_job(), 4, 2)
+    first, second = JobMemory(given), JobMemory(given)
+    first.learn_end("chunk-0", 1, NOTHING)
+    first.learn_progress("chunk-0", 1, BEAT, NOW)
+    first.learn_adopted("chunk-0", RESULT)
+    assert (given.ends, given.progress, given.adopted) == ({}, {}, {})
+    assert second.facts == given
+
+
+def test_one_more_of_thousands_of_starts_does_not_copy_what_is_known_of_the_others() -> None:
+    memory = JobMemory()
+    known = memory.facts
+    memory.learn_end("chunk-0", 1, NOTHING)
+    memory.learn_progress("chunk-0", 1, BEAT, NOW)
+    memory.learn_adopted("chunk-0", RESULT)
+    memory.learn(stored=1)
+    memory.forget_ended("chunk-9", 1)
+    facts = memory.facts
+    assert facts.ends is known.ends
+    assert facts.progress is known.progress
+    assert facts.adopted is known.adopted
+    assert (len(facts.ends), len(facts.progress), len(facts.adopted)) == (1, 1, 1)
+
+
+def test_what_is_learnt_after_a_run_was_forgotten_is_known() -> None:
+    memory = JobMemory()
+    memory.learn_end("chunk-0", 1, NOTHING)
+    memory.forget_run()
+    assert memory.facts.ends == {}
+    memory.learn_end("chunk-1", 1, NOTHING)
+    assert memory.facts.ends == {("chunk-1", 1): NOTHING}
 
 
 def test_a_recorded_start_is_forgotten_and_the_others_are_not() -> None:
