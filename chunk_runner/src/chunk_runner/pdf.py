@@ -6,7 +6,9 @@ PDFium has one user per process and no threads: everything here is called from t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from ctypes import c_double
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
@@ -84,6 +86,44 @@ class ChunkPdf:
                 page.close()
         except pypdfium2.PdfiumError as error:
             raise UnreadablePageError(str(error)) from error
+
+    def check(self, index: int) -> None:
+        """Make sure that a page can be read.
+
+        Raises
+        ------
+        UnreadablePageError
+            When PDFium cannot load the page.
+        """
+        try:
+            self._forget_old_pages()
+            self._document[index].close()
+        except pypdfium2.PdfiumError as error:
+            raise UnreadablePageError(str(error)) from error
+
+    def cut(self, indexes: Sequence[int]) -> bytes:
+        """Return a PDF of some pages, in this order.
+
+        Parameters
+        ----------
+        indexes
+            0-based positions in the chunk PDF of pages that can be read.
+
+        Raises
+        ------
+        UnreadablePageError
+            When PDFium cannot copy them.
+        """
+        part = pypdfium2.PdfDocument.new()
+        try:
+            part.import_pages(self._document, pages=list(indexes))
+            buffer = BytesIO()
+            part.save(buffer)
+        except pypdfium2.PdfiumError as error:
+            raise UnreadablePageError(str(error)) from error
+        finally:
+            part.close()
+        return buffer.getvalue()
 
     def _forget_old_pages(self) -> None:
         """Open the file anew from time to time: an open document keeps the fonts of every page it has shown."""
