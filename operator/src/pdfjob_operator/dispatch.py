@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -35,11 +36,17 @@ def allocate(demands: Mapping[str, Demand], cap: int) -> dict[str, int]:
         return {key: len(demand.waiting) for key, demand in demands.items()}
     free = cap - sum(demand.in_flight for demand in demands.values())
     granted = dict.fromkeys(demands, 0)
+    hungry = [_rank(key, demand, 0) for key, demand in demands.items() if demand.waiting]
+    heapq.heapify(hungry)
     for _ in range(max(free, 0)):
-        hungry = [key for key, demand in demands.items() if granted[key] < len(demand.waiting)]
         if not hungry:
             break
-        granted[min(hungry, key=lambda key: _rank(key, demands[key], granted[key]))] += 1
+        key = hungry[0][-1]
+        granted[key] += 1
+        if granted[key] < len(demands[key].waiting):
+            heapq.heapreplace(hungry, _rank(key, demands[key], granted[key]))
+        else:
+            heapq.heappop(hungry)
     return granted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from pdfjob_operator.dispatch import Demand, Dispatcher, allocate
 
@@ -68,6 +69,40 @@ def test_nobody_with_a_lower_priority_starts_while_a_higher_one_waits(jobs: dict
     started = [priority for key, job in jobs.items() for priority in job.waiting[: granted[key]]]
     left = [job.waiting[granted[key]] for key, job in jobs.items() if granted[key] < len(job.waiting)]
     assert not started or not left or min(started) >= max(left)
+
+
+@given(demands, st.integers(1, 12))
+def test_each_place_goes_to_the_first_of_all_that_wait_then(jobs: dict[str, Demand], cap: int) -> None:
+    free = cap - sum(job.in_flight for job in jobs.values())
+    granted = dict.fromkeys(jobs, 0)
+    for _ in range(free):
+        ranks = [
+            (-job.waiting[granted[key]], job.in_flight + granted[key], job.created, key)
+            for key, job in jobs.items()
+            if granted[key] < len(job.waiting)
+        ]
+        if ranks:
+            granted[min(ranks)[-1]] += 1
+    assert allocate(jobs, cap) == granted
+
+
+class Looks(str):
+    """A time of creation that counts how often it is compared."""
+
+    __slots__ = ()
+    taken = 0
+
+    @override
+    def __lt__(self, other: str) -> bool:
+        Looks.taken += 1
+        return super().__lt__(other)
+
+
+def test_a_place_costs_no_look_at_every_job() -> None:
+    jobs = {f"{number}": demand(20, created=Looks(f"{number:04d}")) for number in range(500)}
+    Looks.taken = 0
+    assert sum(allocate(jobs, 5000).values()) == 5000
+    assert Looks.taken < 5000 * 30, "500 looks for each place would be 2,500,000"
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 8), min_size=1), st.integers(1, 4))
