@@ -13,7 +13,7 @@ from .cluster import Cluster
 from .errors import ClusterError, UsageError
 from .screen import Screen
 from .views import chunk_table
-from .why import Queue
+from .why import STARTABLE, Queue
 from .workers import live_workers
 
 __all__ = ["of_job", "show_chunks", "show_next_chunk"]
@@ -31,14 +31,16 @@ def show_chunks(cluster: Cluster, name: str, phase: str | None, screen: Screen) 
 
 
 def show_next_chunk(cluster: Cluster, name: str, screen: Screen) -> None:
-    """Print the pending chunk that starts next."""
+    """Print the chunk that starts next, be it for the first time or again."""
     job = cluster.job(name)
     queue = _queue(cluster, job)
-    chunk = queue.next(of_job(cluster.chunks(name, ChunkPhase.PENDING), job))
+    now = datetime.now(UTC)
+    waiting = [chunk for phase in STARTABLE for chunk in of_job(cluster.chunks(name, phase), job)]
+    chunk = queue.next(waiting, now)
     if chunk is None:
         screen.note(f'pdfjob "{name}" has no chunk that waits to be started.')
         return
-    screen.show(chunk_table([chunk], queue.why, datetime.now(UTC)))
+    screen.show(chunk_table([chunk], queue.why, now))
 
 
 def of_job(chunks: Iterable[PdfChunk], job: PdfJob) -> list[PdfChunk]:

@@ -66,7 +66,7 @@ def _chunks(
         str | None, typer.Option("--status", help="Only chunks in this phase, e.g. Failed.", metavar="PHASE")
     ] = None,
     first: Annotated[
-        bool, typer.Option("--next", help="Only the chunk that starts next: highest priority, then lowest number.")
+        bool, typer.Option("--next", help="Only the chunk that starts next, or again: highest priority first.")
     ] = False,
 ) -> None:
     """Show the chunks of a job: why one failed, what one waits for."""

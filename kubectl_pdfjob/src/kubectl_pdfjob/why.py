@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pdfjob_api.conditions import ChunkCondition, ChunkPhase, JobCondition
 from pdfjob_api.pdfchunk import PdfChunk
@@ -14,7 +15,10 @@ from .formats import duration, parse_time
 from .views import condition, is_finished
 from .workers import Worker, WorkerState
 
-__all__ = ["Queue", "error_text"]
+__all__ = ["STARTABLE", "Queue", "error_text"]
+
+STARTABLE: Final = (ChunkPhase.PENDING, ChunkPhase.RETRY_SCHEDULED)
+"""Phases of chunks that the operator starts when there is room."""
 
 
 def error_text(chunk: PdfChunk, now: datetime) -> str:
@@ -25,7 +29,7 @@ def error_text(chunk: PdfChunk, now: datetime) -> str:
     text = f"{status.last_error.code}: {status.last_error.message}"
     due = parse_time(status.next_retry_time)
     if status.phase is ChunkPhase.RETRY_SCHEDULED and due:
-        text += f" (again in {duration((due - now).total_seconds())})"
+        text += f" (again in {duration((due - now).total_seconds())})" if due > now else " (due)"
     return text
 
 
@@ -52,18 +56,26 @@ class Queue:
             return f"{text}; {held}" if text else held
         return text
 
-    def next(self, chunks: Iterable[PdfChunk]) -> PdfChunk | None:
-        """Return the pending chunk that starts next: the highest priority, then the lowest number."""
-        pending = [chunk for chunk in chunks if self._is_idle(chunk)]
-        return min(pending, key=lambda chunk: (-self.priority(chunk), chunk.spec.index), default=None)
+    def next(self, chunks: Iterable[PdfChunk], now: datetime) -> PdfChunk | None:
+        """Return the chunk that starts next, as the operator chooses.
+
+        Of those that are due, the highest priority, then the lowest number; when none is, the first to become due.
+        """
+
+        def rank(chunk: PdfChunk) -> tuple[float, int, int]:
+            due = parse_time(chunk.status.next_retry_time)
+            wait = max((due - now).total_seconds(), 0.0) if due else 0.0
+            return wait, -self.priority(chunk), chunk.spec.index
+
+        return min((chunk for chunk in chunks if self._is_idle(chunk)), key=rank, default=None)
 
     def priority(self, chunk: PdfChunk) -> int:
         """Return the priority of a chunk: its own, or else that of the job."""
         return self.job.spec.priority if chunk.spec.priority is None else chunk.spec.priority
 
     def _is_idle(self, chunk: PdfChunk) -> bool:
-        """Whether a chunk is pending and no Job has been made for it."""
-        return chunk.status.phase is ChunkPhase.PENDING and not _waiting(chunk) and self._worker(chunk) is None
+        """Whether a chunk is to start and no Job has been made for it."""
+        return chunk.status.phase in STARTABLE and not _waiting(chunk) and self._worker(chunk) is None
 
     def _worker(self, chunk: PdfChunk) -> Worker | None:
         return next((worker for worker in self.workers if worker.chunk == chunk.spec.index), None)

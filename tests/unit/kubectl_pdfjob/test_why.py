@@ -24,6 +24,13 @@ def with_priority(index: int, priority: int | None, **status: Any) -> PdfChunk:
     return chunk.model_copy(update={"spec": chunk.spec.model_copy(update={"priority": priority})})
 
 
+def retried(index: int, due: float | None) -> PdfChunk:
+    """Build a chunk whose retry was due so many seconds ago."""
+    error = {"code": "API_ERROR", "message": "no answer"}
+    times = {"nextRetryTime": ago(due)} if due is not None else {}
+    return make_chunk(index, "RetryScheduled", lastError=error, **times)
+
+
 def test_a_pending_chunk_says_what_it_waits_for() -> None:
     assert why(make_chunk(5)) == "waits for its turn"
     assert why(make_chunk(5), FULL) == "waits for room (4 of 4 in flight)"
@@ -85,14 +92,40 @@ def test_a_chunk_that_never_ran_in_a_job_that_has_ended_waits_for_nothing() -> N
     ],
 )
 def test_next_is_the_highest_priority_and_then_the_lowest_number(chunks: list[PdfChunk], expected: int | None) -> None:
-    found = Queue(running_job(), []).next(chunks)
+    found = Queue(running_job(), []).next(chunks, NOW)
 
     assert (found.spec.index if found else None) == expected
 
 
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([retried(0, -10), make_chunk(1)], 1),
+        ([retried(0, 10), make_chunk(1)], 0),
+        ([retried(0, None), make_chunk(1)], 0),
+        ([make_chunk(0), with_priority(1, 9, phase="RetryScheduled", nextRetryTime=ago(1))], 1),
+        ([retried(0, -30), retried(1, -20)], 1),
+        ([retried(1, -20), retried(0, -20)], 0),
+    ],
+    ids=["not yet due", "due", "due at once", "due and urgent", "the first to be due", "due at the same time"],
+)
+def test_a_chunk_that_is_tried_again_is_next_when_the_operator_would_start_it(
+    chunks: list[PdfChunk], expected: int
+) -> None:
+    found = Queue(running_job(), []).next(chunks, NOW)
+
+    assert found is not None
+    assert found.spec.index == expected
+
+
+def test_a_retry_tells_its_time_or_that_it_is_due() -> None:
+    assert why(retried(0, -10)) == "API_ERROR: no answer (again in 10s)"
+    assert why(retried(0, 10)) == "API_ERROR: no answer (due)"
+
+
 def test_a_chunk_whose_pod_is_there_is_not_next() -> None:
     queue = Queue(running_job(), live_workers([make_pod(0)], "uid-1"))
-    found = queue.next([make_chunk(0), make_chunk(1)])
+    found = queue.next([make_chunk(0), make_chunk(1)], NOW)
 
     assert found is not None
     assert found.spec.index == 1
