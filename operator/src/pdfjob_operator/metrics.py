@@ -21,7 +21,7 @@ from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.contract import TerminationMessage, Tokens
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
+from pdfjob_api.pdfchunk import Ending, EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
 from pdfjob_api.pdfjob import ChunkCounts, PdfJob, PdfJobStatus
 
 from .cache import Cache
@@ -101,6 +101,7 @@ class Metrics:
         self.starts.labels(outcome=record.outcome.value, code=record.code or "").inc()
         if record.outcome is Outcome.FAILED and record.code is not None:
             self.chunk_errors.labels(record.code).inc()
+            self.starts_stuck.inc(_is_stuck(before.ending))
         tokens = status.result.tokens if status.result is not None else Tokens()
         for kind, number in tokens:
             self.llm_tokens.labels(kind).inc(number)
@@ -141,6 +142,11 @@ class Metrics:
             "pdfjob_chunk_errors_total",
             "Starts that failed, by error code.",
             ["code"],
+            registry=self.registry,
+        )
+        self.starts_stuck = Counter(
+            "pdfjob_chunk_starts_stuck_total",
+            "Starts that were given up since they gave no sign of life; among the errors with the code TIMEOUT.",
             registry=self.registry,
         )
         self.items = Counter(
@@ -221,7 +227,11 @@ class ResourceCounts(Collector):
 
     def _stuck(self, job: PdfJob) -> int:
         endings = (chunk.status.ending for chunk in self._cache.chunks(job.metadata.uid).values())
-        return sum(ending is not None and ending.reason is EndReason.STUCK for ending in endings)
+        return sum(_is_stuck(ending) for ending in endings)
+
+
+def _is_stuck(ending: Ending | None) -> bool:
+    return ending is not None and ending.reason is EndReason.STUCK
 
 
 def _is_degraded(condition: Condition) -> bool:

@@ -59,6 +59,13 @@ def test_what_is_to_be_known_over_a_day_is_recorded_and_each_target_has_an_alert
     assert {name: ends[name] for name in targets} == targets
 
 
+def test_chunks_given_up_as_stuck_raise_an_alert_although_each_is_being_ended_for_moments_only() -> None:
+    alert = rules("alert")["PdfjobChunksStuck"]
+    assert names(alert["expr"]) == {"pdfjob_chunk_starts_stuck_total", "pdfjob_chunks_stuck"}
+    assert " or " in alert["expr"].replace("\n", " ")
+    assert "for" not in alert, "a start is over long before"
+
+
 def test_rules_read_the_series_of_their_own_installation_only() -> None:
     for rule in [*rules("record").values(), *rules("alert").values()]:
         selectors = re.findall(r"\{([^}]*)\}", rule["expr"])

@@ -196,10 +196,24 @@ def test_chunks_that_are_ended_as_stuck_are_told_while_they_are(metrics: Metrics
     assert value(metrics, "pdfjob_chunks_stuck") == 0
 
 
+def test_a_start_that_was_given_up_as_stuck_is_counted_and_no_other_time_limit(metrics: Metrics) -> None:
+    """It is being ended for moments only, between two scrapes."""
+    over = ended(Outcome.FAILED, "TIMEOUT")
+    for reason in (EndReason.STUCK, EndReason.SUSPENDED, None):
+        ending = Ending(start=1, reason=reason) if reason is not None else None
+        chunk = created(pdf_chunk(0, starts=1, attempts=1, phase=ChunkPhase.RUNNING, ending=ending))
+        metrics.chunk_written(chunk, over)
+        assert value(metrics, "pdfjob_chunk_starts_stuck_total") == 1
+    done = created(pdf_chunk(0, starts=1, ending=Ending(start=1, reason=EndReason.STUCK)))
+    metrics.chunk_written(done, ended(Outcome.SUCCEEDED, items=2))
+    assert value(metrics, "pdfjob_chunk_starts_stuck_total") == 1, "its result was there after all"
+
+
 def test_every_error_code_and_end_is_there_before_the_first_one(metrics: Metrics) -> None:
     assert value(metrics, "pdfjob_chunk_errors_total", code="RATE_LIMIT") == 0
     assert value(metrics, "pdfjob_chunks_finished_total", outcome="Cancelled") == 0
     assert value(metrics, "pdfjob_chunks_stuck") == 0
+    assert value(metrics, "pdfjob_chunk_starts_stuck_total") == 0
 
 
 def test_the_docs_name_every_metric(metrics: Metrics) -> None:
