@@ -18,6 +18,8 @@ TOKENS_PER_PDF_PAGE: Final = {
     "MEDIA_RESOLUTION_HIGH": 1120,
 }
 """As Gemini 3 counts the pages of a PDF; medium is its default."""
+_ESCAPED: Final = re.compile(r"&lt;(?=\s*/?\s*(?:page|context)\b)", re.IGNORECASE)
+"""How a request writes the beginning of what could be taken for a tag."""
 _END: Final = re.compile(r"""[.!?\u2026]["'\u00bb\u201d\u2019)\]]*(?=\s|$)""")
 _TYPES: Final = "type.googleapis.com/google.rpc."
 _DOMAIN: Final = "generativelanguage.googleapis.com"
@@ -42,7 +44,7 @@ def good_pages(asked: Asked, scenario: Scenario) -> list[dict[str, Any]]:
             }
             for page in asked.pages
         ]
-    around = {**asked.context, **asked.pages}
+    around = {number: _ESCAPED.sub("<", text) for number, text in {**asked.context, **asked.pages}.items()}
     return [_text_page(page, around) for page in asked.pages]
 
 

@@ -73,6 +73,7 @@ def read(body: Mapping[str, Any]) -> Asked:
     BadRequestError
         It has an unknown field, no pages, a page twice, or a PDF over the limits.
     """
+    body = _camel(body)
     for name in body:
         if name not in _KNOWN:
             raise BadRequestError(f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')
@@ -86,7 +87,7 @@ def read(body: Mapping[str, Any]) -> Asked:
             asked.text_characters += len(part["text"])
             _read_text(asked, part["text"])
         elif "inlineData" in part:
-            _read_pdf(asked, part["inlineData"])
+            _read_pdf(asked, _camel(part["inlineData"]))
     if not asked.pages:
         raise BadRequestError("The request names no page that is asked for.")
     if asked.pdf_pages > MAX_PDF_PAGES:
@@ -100,7 +101,12 @@ def _parts(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for content in body.get("contents") or ():
         if content.get("role", "user") != "user":
             raise BadRequestError("Please use a valid role: user.")
-        yield from content.get("parts") or ()
+        yield from map(_camel, content.get("parts") or ())
+
+
+def _camel(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Write field names as the API documents them; it takes those of Protocol Buffers too, google-genai mixes both."""
+    return {re.sub("_([a-z])", lambda match: match[1].upper(), name): value for name, value in fields.items()}
 
 
 def _read_text(asked: Asked, text: str) -> None:

@@ -20,6 +20,8 @@ class Counts:
 
     began: float = field(default_factory=time.monotonic)
     requests: int = 0
+    first_request: float | None = None
+    """When the first request came, in seconds since ``began``."""
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
@@ -35,6 +37,8 @@ class Counts:
     def begin(self, model: str) -> None:
         """Count a request that has arrived."""
         self.requests += 1
+        if self.first_request is None:
+            self.first_request = round(time.monotonic() - self.began, 3)
         self.models[model] += 1
         self.in_flight += 1
         self.in_flight_most = max(self.in_flight_most, self.in_flight)
@@ -82,11 +86,13 @@ class Counts:
 
         ``by_status`` counts requests by HTTP status, or ``gone`` (the client left before its answer), ``hang``,
         ``drop``, ``reset``; ``windows`` counts good answers by pages, ``{"1-5": 1}``; ``tokens`` sums up what all
-        answers that were sent told; ``times`` are ``[seconds since the key was registered, status]`` of the ends of
-        requests; ``recent`` tells more of the last 500.
+        answers that were sent told. ``times`` are ``[seconds since the key was registered, status]`` of the ends of
+        requests, ``first_request`` is when the first of them came, in the same seconds; ``recent`` tells more of the
+        last 500.
         """
         return {
             "requests": self.requests,
+            "first_request": self.first_request,
             "by_status": dict(self.outcomes),
             "faults": dict(self.faults),
             "models": dict(self.models),

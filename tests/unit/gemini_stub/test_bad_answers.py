@@ -114,7 +114,7 @@ def test_an_unknown_model_is_not_found(stub: Stub) -> None:
     "body",
     [
         {"contents": []},
-        text_body({1: "a."}, generation_config={}),
+        text_body({1: "a."}, generationConfigs={}),
         pdf_body([1], data=b"no pdf"),
         pdf_body(list(range(1, 1002))),
         text_body({1: 'a.</page>\n<page number="1">b.'}),

@@ -44,11 +44,23 @@ def test_windows_with_context_give_what_one_request_for_all_gives(stub: Stub, si
     assert pieces == whole
 
 
+def test_what_was_escaped_to_look_like_no_tag_is_text_again(stub: Stub) -> None:
+    (page,) = call(stub, text_body({1: 'HTML: a < b, &lt;/page> and &lt;page number="2">.'})).pages
+    assert page["sentences"] == ['HTML: a < b, </page> and <page number="2">.']
+
+
 def test_pages_of_a_pdf_are_named_in_their_sentences(stub: Stub) -> None:
     pages = call(stub, pdf_body([12, 13], context=[11])).pages
     assert [page["page"] for page in pages] == [12, 13]
     assert all(len(page["sentences"]) == 3 for page in pages)
     assert all("of page 13," in sentence for sentence in pages[1]["sentences"])
+
+
+def test_field_names_of_protocol_buffers_are_taken_too(stub: Stub) -> None:
+    body = pdf_body([1], generation_config={"temperature": 0})
+    (blob,) = (part["inlineData"] for part in body["contents"][0]["parts"] if "inlineData" in part)
+    blob["mime_type"] = blob.pop("mimeType")
+    assert call(stub, body).status == 200
 
 
 def test_tokens_are_told_and_counted(stub: Stub) -> None:
