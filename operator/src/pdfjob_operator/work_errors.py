@@ -20,10 +20,7 @@ class PlanMismatchError(Exception):
 class MergeInputError(Exception):
     """A chunk result that the merge needs is gone or damaged.
 
-    Attributes
-    ----------
-    chunk
-        Index of the chunk.
+    It ends the job (R-62): the result may be put back, and a chunk that succeeded is done again only at a request.
     """
 
     def __init__(self, chunk: int, problem: str) -> None:
@@ -31,7 +28,6 @@ class MergeInputError(Exception):
             f"the result of chunk {chunk} {problem}; put it back and request a retry, or have the chunk done again: "
             f"spec.retryRequest with chunks: [{chunk}] and force: true"
         )
-        self.chunk = chunk
 
 
 def work_error(error: Exception, retry_at: datetime) -> WorkError:
