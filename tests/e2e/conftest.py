@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cluster import namespace
+from tests.support.cluster import delete_leftovers, namespace
 from tests.support.product import Storage, install, wait_for_operator
 
 __all__ = ["namespace"]
@@ -12,7 +12,8 @@ __all__ = ["namespace"]
 
 @pytest.fixture(scope="session")
 def installed() -> None:
-    """Pdfjob of this work tree, installed with the values of the tests."""
+    """Pdfjob of this work tree, installed with the values of the tests; nothing is left of a run that was killed."""
+    delete_leftovers()
     install()
 
 

@@ -22,6 +22,8 @@ from devcluster import current
 from devcluster.environment import local_environment
 from devcluster.paths import Paths
 
+from .leftovers import RUN_LABEL, dead_runs, forget, this_run
+
 REPOSITORY = Path(__file__).parents[2]
 CRDS = REPOSITORY / "manifests" / "crds"
 
@@ -86,12 +88,23 @@ def kubectl_json(*arguments: str, stdin: str | None = None) -> Any:
 def fresh_namespace(prefix: str = "test") -> Iterator[str]:
     """Make a namespace of its own name that enforces Pod Security ``restricted``; delete it afterwards."""
     name = f"{prefix}-{uuid.uuid4().hex[:8]}"
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(RESTRICTED)}}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {**RESTRICTED, RUN_LABEL: this_run()}},
+    }
     kubectl("create", "-f", "-", stdin=json.dumps(manifest))
     try:
         yield name
     finally:
         kubectl("delete", "namespace", name, "--wait=false")
+
+
+def delete_leftovers() -> None:
+    """Delete the namespaces of test runs that were killed."""
+    for run in dead_runs():
+        kubectl("delete", "namespace", "-l", f"{RUN_LABEL}={run}", "--wait=false")
+        forget(run)
 
 
 @pytest.fixture
