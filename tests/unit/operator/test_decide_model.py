@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from typing_extensions import override
 
-from pdfjob_api.conditions import ChunkPhase, JobPhase
-from pdfjob_api.errors import ExitCode, JobCode
-from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob
+from pdfjob_api.errors import ExitCode
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.observation import WorkKind
-from pdfjob_operator.plan import merge_inputs
 from pdfjob_operator.views import PodView
 from tests.support.api_server import KINDS
+from tests.support.job_end import check_end
 from tests.support.peace import Peace
 from tests.support.simulated_operator import SimulatedOperator
 from tests.support.simulated_work import WorkFailedError
@@ -372,47 +369,13 @@ class JobLife(RuleBasedStateMachine):
         self.peace.until_quiet()
         job = self.peace.job()
         if job is not None and job.metadata.deletion_timestamp is None:
-            self.check_end(job)
+            check_end(self.peace, job, final=self.final, meddled=self.meddled, policy_edited=self.policy_edited)
             phases = {chunk.status.phase for chunk in self.peace.chunks()}
             assert phases <= TERMINAL, f"chunks are left {phases}"
             assert not self.world.jobs(), "Jobs are left when the PdfJob has ended"
             assert not [pod for pod in self.world.pods() if self.world.live(pod)], "pods are left that run"
             self.world.delete("pdfjobs", self.world.uid)
         self.peace.until_gone()
-
-    def check_end(self, job: PdfJob) -> None:
-        chunks = self.peace.chunks()
-        lacking = [chunk for chunk in chunks if chunk.status.phase is not ChunkPhase.SUCCEEDED]
-        allowed = job.spec.failure_policy.allowed(len(chunks))
-        code = job.status.last_error.code if job.status.last_error is not None else None
-        assert job.status.history is not None, "a finished PdfJob has no record"
-        assert self.world.storage.recorded == job.status.completion_time
-        self.check_answers(job, chunks)
-        match job.status.phase:
-            case JobPhase.SUCCEEDED:
-                assert len(lacking) <= allowed or self.policy_edited  # perhaps after the end
-                assert self.meddled or self.world.storage.merged == merge_inputs(
-                    chunk.status for chunk in sorted(chunks, key=lambda chunk: chunk.spec.index)
-                ), "the result is not of these chunks"
-            case JobPhase.STOPPED | JobPhase.CANCELLED:
-                assert job.spec.shutdown is not None
-                assert code is None
-            case JobPhase.FAILED if code == JobCode.CHUNK_PROCESSING_ERROR:
-                assert lacking or self.meddled
-            case JobPhase.FAILED if code != JobCode.TASK_TIMEOUT:
-                expected = {WorkKind.SPLIT: JobCode.INVALID_SOURCE, WorkKind.MERGE: JobCode.MERGE_ERROR}
-                assert code in {expected.get(kind) for kind in self.final}
-            case JobPhase.FAILED:
-                assert job.status.clock is not None
-            case phase:
-                raise AssertionError(f"the end is {phase}")
-
-    def check_answers(self, job: PdfJob, chunks: list[PdfChunk]) -> None:
-        asked = job.spec.retry_request
-        assert asked is None or (job.status.last_retry is not None and job.status.last_retry.id == asked.id)
-        for chunk in chunks:
-            request, answer = chunk.spec.retry_request, chunk.status.last_retry
-            assert request is None or (answer is not None and answer.id == request.id)
 
 
 JobLife.TestCase.settings = settings(
