@@ -1,7 +1,7 @@
 """`decide` in a simulated world: crashes between any two actions, stale caches, lost events, a cluster that takes away.
 
-What must hold at every write is asserted by the world itself (tests/support/world.py). Each run ends in peace: the
-faults stop, time goes on, and the job must come to its end, and after it is deleted to nothing.
+What must hold at every write is asserted by the world itself (tests/support/world_rules.py). Each run ends in peace:
+the faults stop, time goes on, and the job must come to its end, and after it is deleted to nothing.
 """
 
 from __future__ import annotations
