@@ -8,7 +8,7 @@ from typing import Final
 
 from pdfjob_api.gemini import GeminiMode, GeminiProcessor, Normalization
 
-_TAG: Final = re.compile(r"<(?=\s*/?\s*(?:page|context)\b)", re.IGNORECASE)
+_TAG: Final = re.compile(r"<(?=\s*/?\s*(?:page|context))", re.IGNORECASE)
 """The beginning of what could be taken for one of our tags."""
 
 _TEXT_INPUT: Final = """\
