@@ -13,6 +13,9 @@ from typing import Any, Final
 
 _SIGNED_QUERY: Final = re.compile(r"\?[^\s\"'<>]*X-Amz-[^\s\"'<>]*", re.IGNORECASE)
 
+_SHORTEST_SECRET: Final = 8
+"""Characters; to leave out shorter text would take words apart."""
+
 
 class Log:
     """Writes events with the fields bound to it."""
@@ -28,8 +31,8 @@ class Log:
         return log
 
     def hide(self, secret: str) -> None:
-        """Never write this text from now on, wherever it may come from."""
-        if secret and secret not in self._hidden:
+        """Never write this text from now on, wherever it may come from; one shorter than 8 characters is no secret."""
+        if len(secret) >= _SHORTEST_SECRET:
             self._hidden.append(secret)
 
     def clean(self, text: str) -> str:

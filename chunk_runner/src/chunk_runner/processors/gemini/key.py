@@ -46,13 +46,10 @@ class Key:
 
     def secrets(self) -> Iterator[str]:
         """Yield what must never be written down."""
-        if self.api_key:
-            yield self.api_key
-        for name in ("private_key", "private_key_id"):
-            value = (self.service_account or {}).get(name)
-            if isinstance(value, str) and value:
-                yield value
-                yield json.dumps(value)[1:-1]  # as a log line would hold it
+        account = self.service_account or {}
+        for value in (self.api_key, account.get("private_key"), account.get("private_key_id")):
+            if isinstance(value, str):
+                yield from {value, json.dumps(value)[1:-1]}  # also as a log line would hold it
 
 
 def secret_name(task: Task, settings: GeminiProcessor) -> SecretName:
