@@ -11,8 +11,8 @@ off once, the answer with another leaves that page out once, and a third is refu
 again is paid for again, and the more so the larger the window.
 
 ``cost`` counts a token of input as one and one of output as `OUTPUT_PRICE`: about what models charge. The default of
-``windowPages`` should be the size that is done first with the service that stumbles, among those within 5 % of the least
-cost there. (The windows that runners lose when they are killed speak for small ones too; they are not in it.)
+``windowPages`` should be the size that is done first with the service that stumbles, among those within 5 % of the
+least cost there. (The windows that runners lose when they are killed speak for small ones too; they are not in it.)
 """
 
 from __future__ import annotations
