@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 import yaml
 
-from tests.support.cluster import kubectl, kubectl_json
+from tests.support.cluster import REPOSITORY, kubectl, kubectl_json
 
 from .installation import ACCESS_KEY, BUCKET, KEYS, PLUGIN, S3Server, embedded_server, pdfjob, plugin_environment
 from .operator_role import OperatorRole
@@ -71,6 +71,33 @@ def test_a_refused_setting_is_one_line_and_nothing_is_stored(
     assert (done.returncode, done.stdout) == (3, "")
     assert "priority must be between 0 and 10" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert server.keys(f"pdfjob/inbox/{namespace}/") == []
+
+
+def test_a_file_of_settings_makes_a_job_with_a_language_model(
+    namespace: str, installed: str, server: S3Server, pdf: Path, tmp_path: Path
+) -> None:
+    example = REPOSITORY / "examples" / "pdfjob-gemini.yaml"
+    options = ("--spec", str(example), "--language", "en", "--name", "with-a-model")
+    done = pdfjob("submit", str(pdf), "-n", namespace, "--install-namespace", installed, *options)
+
+    assert done.returncode == 0, done.stderr
+    spec = kubectl_json("get", "pdfjob", "with-a-model", "-n", namespace)["spec"]
+    assert spec["source"]["s3"]["key"] in server.keys(f"pdfjob/inbox/{namespace}/")
+    assert spec["processor"]["gemini"]["apiKeySecretRef"] == {"name": "gemini", "key": "api-key"}
+    assert spec["processor"]["gemini"]["language"] == "en"
+    assert "local" not in spec["processor"]
+
+
+def test_a_slip_of_the_pen_in_a_file_of_settings_is_refused_before_the_upload(
+    namespace: str, installed: str, server: S3Server, pdf: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("chunking: {pagePerChunk: 10}\n")
+    done = pdfjob("submit", str(pdf), "-n", namespace, "--install-namespace", installed, "--spec", str(settings))
+
+    assert done.returncode == 3
+    assert "pagePerChunk" in done.stderr
     assert server.keys(f"pdfjob/inbox/{namespace}/") == []
 
 
