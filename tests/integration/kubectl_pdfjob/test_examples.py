@@ -12,7 +12,8 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 
 
 def test_there_are_examples() -> None:
-    assert {"pdfjob.yaml", "pdfjob-gemini.yaml", "http.yaml", "custom-processor.yaml"} <= {path.name for path in EXAMPLES}
+    names = {path.name for path in EXAMPLES}
+    assert {"pdfjob.yaml", "pdfjob-gemini.yaml", "http.yaml", "custom-processor.yaml"} <= names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
