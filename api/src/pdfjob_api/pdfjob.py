@@ -463,6 +463,12 @@ class PdfJobStatus(Model):
     )
     retries: int = Field(default=0, ge=0, description="Counted retries of all chunks.")
     sentences: int | None = Field(default=None, ge=0, description="Sentences of the chunks that succeeded.")
+    estimated_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="Tokens, input and output together, that the language work of the whole document was expected to "
+        "take before it began; absent without language work.",
+    )
     tokens: Tokens | None = Field(
         default=None, description="Tokens of the chunks that succeeded; absent when none were used."
     )

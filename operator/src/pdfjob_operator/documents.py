@@ -67,6 +67,8 @@ class Inspection:
     """What is wrong with it, in words; empty when nothing is. Never anything under Strict: that is an error."""
     empty_pages: tuple[int, ...]
     """Pages, from 1, whose content is lost."""
+    characters: int | None = None
+    """Of its text; None = not counted, or it cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ class Documents:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.processes)
 
-    async def inspect(self, path: Path, repair: Repair) -> Inspection:
-        """Count the pages of a document and look for damage.
+    async def inspect(self, path: Path, repair: Repair, *, count_text: bool = False) -> Inspection:
+        """Count the pages of a document, and the characters of its text if asked for, and look for damage.
 
         Raises
         ------
@@ -141,6 +143,7 @@ class Documents:
                 "path": str(path),
                 "scratch": scratch,
                 "strict": repair is Repair.STRICT,
+                "count_text": count_text,
             }
             try:
                 async with (
@@ -150,7 +153,7 @@ class Documents:
                     event = await task.receive()
             except TaskError as error:
                 raise DocumentError(error.reason, str(error), retryable=error.retryable) from error
-        return Inspection(event["pages"], tuple(event["damage"]), tuple(event["empty_pages"]))
+        return Inspection(event["pages"], tuple(event["damage"]), tuple(event["empty_pages"]), event["characters"])
 
     async def split(
         self,

@@ -46,6 +46,8 @@ _LOSS: Final = re.compile(
 """Warnings of qpdf after which content is missing."""
 _OBJECT: Final = re.compile(rb"\d \d+ obj\b")
 _BLOCK: Final = 64 * 1024
+_PAGES_AT_ONCE: Final = 200
+"""Pages whose text is counted before the document is opened anew."""
 _MAX_UPDATE: Final = 16 * 1024**2
 """Bytes at the end of a file in which the last end mark is looked for."""
 _NO_END: Final = "can't find startxref"
@@ -164,6 +166,40 @@ def count_by_pdfium(path: Path) -> int | str | None:
     except pypdfium2.PdfiumError as error:
         # Files with an empty owner password: pikepdf opens them, PDFium tries the user password only.
         return None if "password" in str(error).lower() else str(error).removeprefix("Failed to load document ")
+
+
+def count_text(path: Path) -> int | None:
+    """Return the characters of a document's text; None when PDFium does not tell.
+
+    It is an estimate's base, so that a page that cannot be read counts as empty.
+    """
+    total = 0
+    try:
+        for first in range(0, _pages_of(path), _PAGES_AT_ONCE):
+            with pypdfium2.PdfDocument(path) as document:  # anew: an open one keeps what every page has loaded
+                total += sum(
+                    _characters(document, index) for index in range(first, min(first + _PAGES_AT_ONCE, len(document)))
+                )
+    except pypdfium2.PdfiumError:
+        return None
+    return total
+
+
+def _pages_of(path: Path) -> int:
+    with pypdfium2.PdfDocument(path) as document:
+        return len(document)
+
+
+def _characters(document: pypdfium2.PdfDocument, index: int) -> int:
+    try:
+        page = document[index]
+        text = page.get_textpage()
+    except pypdfium2.PdfiumError:
+        return 0
+    count: int = text.count_chars()
+    text.close()
+    page.close()
+    return count
 
 
 def page_list(pages: Sequence[int]) -> str:

@@ -42,6 +42,8 @@ class Plan(Model):
     empty_pages: list[int] = Field(default_factory=list)
     """Pages without content, or with content that cannot be read whole, under ``repair: Repair`` when the document is
     damaged: a runner that finds no text on one reports it as missing."""
+    characters: int | None = None
+    """Of the text of the document, counted for the estimate of tokens; None = not counted."""
     adopted: list[str] = Field(default_factory=list)
     """Runs of earlier lives whose results and checkpoints are this one's too, newest first."""
 

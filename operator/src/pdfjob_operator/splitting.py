@@ -94,7 +94,13 @@ def _work(channel: Channel, request: dict[str, Any]) -> None:
     path, scratch = Path(request["path"]), Path(request["scratch"])
     if request["task"] == "inspect":
         found = inspection.inspect(path, scratch, strict=request["strict"])
-        channel.send("inspected", pages=found.pages, damage=found.damage, empty_pages=found.empty_pages)
+        channel.send(
+            "inspected",
+            pages=found.pages,
+            damage=found.damage,
+            empty_pages=found.empty_pages,
+            characters=inspection.count_text(path) if request["count_text"] else None,
+        )
         return
     document = inspection.open_document(path, scratch)
     cuts = [Cut(*each) for each in request["cuts"]]

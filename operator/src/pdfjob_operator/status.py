@@ -17,6 +17,7 @@ from pdfjob_api.pdfjob import ChunkCounts, JobResult, LastRetry, PdfJob, PdfJobS
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true
 from .counts import closed, count, items, summary, sums
+from .estimate import estimate_tokens
 from .intent import Intent, intent_of
 from .jobclock import advance, folded, is_fold_due
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
@@ -124,6 +125,7 @@ def compute_status(
         "conditions": conditions.list(),
         "progress_percent": max(_percent(obs, counts, end, mergeable=mergeable), job.status.progress_percent),
         "result": _result(merged) if end is not None and merged is not None else job.status.result,
+        "estimated_tokens": _estimate(obs),
         **sums(chunks),
     }
     working = facts.working in {WorkKind.SPLIT, WorkKind.MERGE} or (counts is not None and counts.running > 0)
@@ -318,6 +320,13 @@ def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None, *, 
     if mergeable and end is None:
         return 75
     return 15 + 60 * counts.succeeded // max(counts.total, 1)
+
+
+def _estimate(obs: Observation) -> int | None:
+    gemini, plan = obs.job.spec.processor.gemini, obs.facts.plan
+    if gemini is None or plan is None:
+        return obs.job.status.estimated_tokens
+    return obs.job.status.estimated_tokens or estimate_tokens(gemini, plan.ranges(obs.job.spec), plan.characters)
 
 
 def _result(merged: Merged) -> JobResult:

@@ -19,6 +19,7 @@ import structlog
 
 from pdfjob_api.conditions import ChunkPhase, Reason
 from pdfjob_api.contract import MAX_RESULT_BYTES
+from pdfjob_api.gemini import GeminiMode
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.names import ANNOTATION_FILE_NAME, run_of
 from pdfjob_api.pdfchunk import PdfChunk
@@ -186,7 +187,9 @@ class Work:
         return plan
 
     async def _make_plan(self, job: PdfJob, source: Path, found: SourceStatus) -> Plan:
-        inspection = await self.documents.inspect(source, job.spec.source.repair)
+        gemini = job.spec.processor.gemini
+        count_text = gemini is not None and gemini.mode is GeminiMode.TEXT
+        inspection = await self.documents.inspect(source, job.spec.source.repair, count_text=count_text)
         chunking, key = job.spec.chunking, self.keys(job).plan
         plan = Plan(
             run=run_of(job.metadata.uid),
@@ -197,6 +200,7 @@ class Work:
             overlap_pages=chunking.overlap_pages,
             damage=[text[:200] for text in inspection.damage[:20]],
             empty_pages=list(inspection.empty_pages),
+            characters=inspection.characters,
         )
         data = plan.model_dump_json(by_alias=True).encode()
         try:
