@@ -8,7 +8,7 @@ Every API key has a scenario and counts of its own, so that tests can run at the
 ``PUT /stub/keys/KEY``
     Registers a key, or changes the scenario of a known one and keeps its counts. The body is a `Scenario` as JSON.
 ``GET /stub/keys/KEY``
-    Its counts, see `gemini_stub.counts.Counts.as_json`.
+    Its counts, see `gemini_stub.counts.Counts.as_json`; with ``?brief`` without the lists of single requests.
 ``DELETE /stub/keys/KEY``
     The key is not valid any more.
 ``POST /stub/token``

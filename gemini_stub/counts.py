@@ -81,15 +81,16 @@ class Counts:
             }
         self.recent.append(entry)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, *, brief: bool = False) -> dict[str, Any]:
         """Return everything.
 
         ``by_status`` counts requests by HTTP status, or ``gone`` (the client left before its answer), ``hang``,
         ``drop``, ``reset``; ``windows`` counts good answers by pages, ``{"1-5": 1}``; ``tokens`` sums up what all
         answers that were sent told. ``times`` are ``[seconds since the key was registered, status]`` of the ends of
         requests, ``first_request`` is when the first of them came, in the same seconds; ``recent`` tells more of the
-        last 500.
+        last 500. ``brief`` leaves the two lists out.
         """
+        lists = {} if brief else {"times": [list(entry) for entry in self.times], "recent": list(self.recent)}
         return {
             "requests": self.requests,
             "first_request": self.first_request,
@@ -103,6 +104,5 @@ class Counts:
             "in_flight": self.in_flight,
             "in_flight_most": self.in_flight_most,
             "redirects_followed": self.redirects_followed,
-            "times": [list(entry) for entry in self.times],
-            "recent": list(self.recent),
+            **lists,
         }

@@ -117,13 +117,13 @@ class Stub:
         with self._lock:
             self._keys.pop(key, None)
 
-    def counts(self, key: str) -> dict[str, Any] | None:
+    def counts(self, key: str, *, brief: bool = False) -> dict[str, Any] | None:
         """Return the counts of a key, see `Counts.as_json`; None when it is not known."""
         found = self.find(key)
         if found is None:
             return None
         with found.lock:
-            return found.counts.as_json()
+            return found.counts.as_json(brief=brief)
 
     def find(self, key: str) -> _Key | None:
         """Return a key; None when it is not valid."""
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/healthz":
             self._send(200, {})
             return
-        counts = self.stub.counts(self._named_key())
+        counts = self.stub.counts(self._named_key(), brief=self.path.endswith("?brief"))
         self._send(404, {"error": "no such key"}) if counts is None else self._send(200, counts)
 
     def do_PUT(self) -> None:
@@ -328,7 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self.headers.get("x-goog-api-key") or bearer.removeprefix("Bearer ") or query.get("key", [""])[0]
 
     def _named_key(self) -> str:
-        return unquote(self.path.removeprefix("/stub/keys/")) if self.path.startswith("/stub/keys/") else ""
+        path = self.path.partition("?")[0]
+        return unquote(path.removeprefix("/stub/keys/")) if path.startswith("/stub/keys/") else ""
 
     def _own_address(self) -> str:
         return f"http://{self.headers.get('Host', f'{self.stub.host}:{self.stub.port}')}"

@@ -40,6 +40,11 @@ class StubKey:
         """Its counts now, see `gemini_stub.counts.Counts.as_json`."""
         return _ask("GET", self._url)
 
+    @property
+    def brief(self) -> dict[str, Any]:
+        """Its counts now without ``times`` and ``recent``: to be asked for again and again."""
+        return _ask("GET", f"{self._url}?brief")
+
     def secret(self, namespace: str, name: str = SECRET) -> str:
         """Make (or replace) the Secret of a namespace that holds this key; return the Secret's name."""
         gemini.put_key(environment(), namespace, name, self.value)

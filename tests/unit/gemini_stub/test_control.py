@@ -18,6 +18,8 @@ def test_a_key_is_registered_changed_and_forgotten_over_http(stub: Stub) -> None
     assert call(stub, BODY, "job-1").finish == "STOP"
     counts = ask(stub, "GET", path).json
     assert (counts["requests"], counts["windows"], counts["faults"]) == (2, {"1": 1}, {"cut": 1, "none": 1})
+    brief = ask(stub, "GET", f"{path}?brief").json
+    assert brief == {name: value for name, value in counts.items() if name not in {"times", "recent"}}
     assert ask(stub, "DELETE", path).status == 200
     assert call(stub, BODY, "job-1").status == 400
 
