@@ -65,7 +65,8 @@ def decide(obs: Observation, now: datetime) -> Decision:
 
 def _decide_active(obs: Observation, now: datetime) -> Decision:
     intent = intent_of(obs.job, now, fatal=obs.facts.fatal is not None, looked=obs.facts.looked)
-    throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()})
+    good_key = answered(obs)
+    throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()}, answered=good_key)
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
     }
@@ -73,7 +74,7 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     statuses = {index: decision.status or obs.chunks[index].status for index, decision in decisions.items()}
     obs = _without_earlier_merge(obs, statuses, answer.last_retry if answer else obs.job.status.last_retry)
     if any(decision.status is not None for decision in decisions.values()):
-        throttle = throttle_of(obs.job, statuses)
+        throttle = throttle_of(obs.job, statuses, answered=good_key)
     in_flight = sum(decision.in_flight for decision in decisions.values())
     status = compute_status(
         obs,

@@ -49,8 +49,15 @@ class Throttle:
     """When the next probe may start, while held."""
 
 
-def throttle_of(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> Throttle:
-    """Say how many chunks may be in flight, and whether dispatch is held."""
+def throttle_of(job: PdfJob, chunks: Mapping[int, PdfChunkStatus], *, answered: bool = True) -> Throttle:
+    """Say how many chunks may be in flight, and whether dispatch is held.
+
+    Parameters
+    ----------
+    answered
+        Whether the job's language service has ever answered: a key that it refuses before that is no good, and one
+        refusal is enough to know.
+    """
     spec = job.spec.parallelism
     if not any(_failed_commonly(status) for status in chunks.values()):
         return Throttle(spec)
@@ -61,7 +68,8 @@ def throttle_of(job: PdfJob, chunks: Mapping[int, PdfChunkStatus]) -> Throttle:
         for record in status.history
         if record.finished_at is not None and record.finished_at > since and record.outcome in _TOLD
     ]
-    held, failures, last = _common_cause(records, max(_LEAST, min(spec, len(chunks))))
+    refused = not answered and any(record.code == ChunkCode.AUTH_ERROR for record in records)
+    held, failures, last = _common_cause(records, 1 if refused else max(_LEAST, min(spec, len(chunks))))
     if held is None or last is None:
         return Throttle(_adapted(records, spec))
     delay = retry_delay(job.spec.retry_policy.backoff, failures, f"{job.metadata.uid}/{last}")

@@ -8,8 +8,9 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, TerminationMessage, Tokens
-from pdfjob_api.errors import JobCode
+from pdfjob_api.errors import ChunkCode, JobCode
 from pdfjob_api.gemini import GeminiProcessor, SecretKeyReference
+from pdfjob_api.meta import LastError
 from pdfjob_api.pdfjob import FailurePolicy, Limits, PdfJob
 from pdfjob_api.processing import LocalProcessor, Processor
 from pdfjob_operator.actions import ReadProgress, WriteChunk
@@ -21,6 +22,7 @@ from pdfjob_operator.metrics import Metrics
 from pdfjob_operator.settings import RunnerSettings
 from tests.support.builders import (
     NOW,
+    at,
     observation,
     pdf_chunk,
     pdf_job,
@@ -31,7 +33,7 @@ from tests.support.builders import (
     succeeded,
     terminated,
 )
-from tests.support.deciding import NOTHING, chunk_decided, condition, decided, of_type, started, written
+from tests.support.deciding import NOTHING, chunk_decided, condition, decided, of_type, record, started, written
 
 URLS: Final = Urls(
     chunk="https://c", checkpoint="https://p", progress="https://b", result="https://r", previous_checkpoint=None
@@ -90,6 +92,25 @@ def test_one_chunk_is_in_flight_until_the_service_has_answered() -> None:
     assert started(decided(job, chunks, facts, raw_job(chunk=0))) == []
     assert started(decided(job, chunks, split_facts(job, 12, 6, answered=True), raw_job(chunk=0))) == [1, 2, 3]
     assert len(started(decided(pdf_job(parallelism=4), chunks, facts))) == 4, "a local processor asks nobody"
+
+
+def test_one_refusal_of_a_key_that_never_worked_holds_the_job() -> None:
+    job = gemini_job(parallelism=4)
+    refused = pdf_chunk(
+        phase=ChunkPhase.RETRY_SCHEDULED,
+        starts=1,
+        next_retry_time=at(10),
+        last_error=LastError(code="AUTH_ERROR", message="API key not valid"),
+        history=[record(code=ChunkCode.AUTH_ERROR, counted=False, finished=0)],
+    )
+    chunks = [refused, *(pdf_chunk(index) for index in range(1, 6))]
+    held = decided(job, chunks, split_facts(job, 12, 6), seconds=1)
+    assert started(held) == []
+    told = condition(held.status, JobCondition.DEGRADED)
+    assert (told.status, told.reason) == ("True", "AUTH_ERROR")
+    assert "API key not valid" in told.message
+    assert len(started(decided(job, chunks, split_facts(job, 12, 6), seconds=60))) == 1, "one tries whether it is good"
+    assert len(started(decided(job, chunks, split_facts(job, 12, 6, answered=True), seconds=60))) == 4
 
 
 def test_a_new_operator_knows_from_the_tokens_that_the_service_has_answered() -> None:
