@@ -89,6 +89,11 @@ class Work:
 
 
 def work(stub: Stub, key: str, folder: Path, pages: int = 10, **options: Any) -> Work:
+    """Return a start that asks the stub."""
+    return work_at(stub.url, key, folder, pages, **options)
+
+
+def work_at(url: str, key: str, folder: Path, pages: int = 10, **options: Any) -> Work:
     """Return a start on a book of some pages; ``options`` are those of the task and of the settings."""
     pdf = options.pop("pdf", None) or book(pages, options.pop("blank", ()))
     names = ("context_before", "context_after", "item_timeout_seconds", "pace_seconds", "repair", "lost_pages")
@@ -96,5 +101,5 @@ def work(stub: Stub, key: str, folder: Path, pages: int = 10, **options: Any) ->
     first = options.pop("first", 1)
     last = options.pop("last", first + pages - 1 - fields.get("context_before", 0) - fields.get("context_after", 0))
     seconds = options.pop("seconds", 600)
-    processor = options.pop("processor", None) or gemini(stub.url, **options)
+    processor = options.pop("processor", None) or gemini(url, **options)
     return Work(make_task(pdf, first, last, processor=processor, **fields), folder, pdf, key, seconds=seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from chunk_runner.failures import RunnerError
 from chunk_runner.processors.gemini import calls
@@ -21,7 +23,7 @@ from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import ExitCode, ItemCode
 from pdfjob_api.gemini import SafetySetting, ThinkingConfig
 from pdfjob_api.processing import Repair
-from tests.support.gemini_work import Work, book, fault, page_of, work
+from tests.support.gemini_work import Work, book, fault, page_of, work, work_at
 from tests.support.typeset import Sheet, broken_page, typeset, wrap
 
 
@@ -192,6 +194,43 @@ def test_what_cannot_be_read_as_an_answer_of_the_api_is_tried_again(stub: Stub, 
     error = fails(work(stub, key, tmp_path, pages=5))
     assert error.exit_code is ExitCode.API_ERROR
     assert "check baseUrl" in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"5",
+        b"null",
+        b"{}",
+        b"\xff\xfe",
+        b'{"error": {"code": 500}}',
+        b'{"candidates": [5]}',
+        b'{"candidates": [{"finishReason": 7}]}',
+        b'{"candidates": [{"content": {"parts": "text"}}]}',
+    ],
+)
+def test_json_that_is_no_answer_of_the_api_spoils_no_page(tmp_path: Path, body: bytes) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        @override
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay silent."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as gateway:
+        threading.Thread(target=gateway.serve_forever, args=(0.05,), daemon=True).start()
+        start = work_at(f"http://127.0.0.1:{gateway.server_port}", "some-key", tmp_path, pages=1)
+        error = fails(start)
+        gateway.shutdown()
+    assert error.exit_code is ExitCode.API_ERROR
+    assert start.service.requests == {"200": 3}
+    assert not start.service.answered
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,15 @@ def test_an_address_that_is_none_is_told() -> None:
 
 
 def test_what_is_no_failure_of_the_call_stays_what_it_is() -> None:
-    error = KeyError("a mistake of ours")
+    error = RuntimeError("a mistake of ours")
     assert meaning(error) is error
+
+
+def test_settings_that_the_client_refuses_end_the_start() -> None:
+    found = meaning(ValueError("media_resolution is not supported"))
+    assert isinstance(found, RunnerError)
+    assert found.exit_code is ExitCode.INVALID_TASK
+    assert "media_resolution is not supported" in str(found)
 
 
 def test_calls_are_counted_by_status_timeout_or_network() -> None:

@@ -18,7 +18,7 @@ from chunk_runner.processors import Surroundings
 from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import ExitCode
 
-from .errors import RefusedError, TransientError, meaning_of, status_of
+from .errors import NotTheApiError, RefusedError, TransientError, meaning_of, status_of
 from .key import SecretName
 from .pace import Pace
 
@@ -116,7 +116,7 @@ class Caller:
         service = self._around.service
         began = time.monotonic()
         try:
-            response = self._client.models.generate_content(model=self._model, contents=contents, config=self._config)
+            response = self._generate(contents)
         except Exception as error:
             meaning = meaning_of(error, self._secret, datetime.now(tz=UTC))
             if meaning is error:
@@ -132,6 +132,12 @@ class Caller:
         finally:
             self._set_pause()
         return _reply(response)
+
+    def _generate(self, contents: types.Content) -> types.GenerateContentResponse:
+        response = self._client.models.generate_content(model=self._model, contents=contents, config=self._config)
+        if not (response.candidates or response.prompt_feedback or response.usage_metadata):
+            raise NotTheApiError
+        return response
 
     def _set_pause(self) -> None:
         """Rest from now on for the pause, a little more or less: runners that began together shall drift apart."""

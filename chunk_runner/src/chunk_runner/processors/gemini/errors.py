@@ -25,8 +25,6 @@ _TOO_LARGE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What the API says of a request that is too large, or of a PDF that it cannot use; not of our settings."""
-_NOT_THE_API: Final = (json.JSONDecodeError, genai.UnknownApiResponseError, ValidationError)
-"""Raised for answers with status 200 that are of another form."""
 _MESSAGE_LENGTH: Final = 500
 _DAILY_FLOOR: Final = 60.0
 """Seconds; with the quota of a day used up, shorter advice is that of the minute."""
@@ -53,6 +51,17 @@ class RefusedError(Exception):
 
 class TooLargeError(Exception):
     """The service cannot take the pages of this request; fewer may pass."""
+
+
+class NotTheApiError(Exception):
+    """Status 200, and nothing in it that an answer of the API has."""
+
+
+_NOT_THE_API: Final = (
+    *(NotTheApiError, json.JSONDecodeError, genai.UnknownApiResponseError, ValidationError),
+    *(AttributeError, TypeError, KeyError),
+)
+"""Raised for answers with status 200 that are of another form; the last three by google-genai itself."""
 
 
 def status_of(error: Exception) -> str:
@@ -86,6 +95,8 @@ def meaning_of(error: Exception, secret: SecretName, now: datetime) -> Exception
         return secret.refused(f"no access token for the service account: {error}"[:_MESSAGE_LENGTH])
     if isinstance(error, _NOT_THE_API):
         return TransientError("what answered with status 200 does not speak the Gemini API; check baseUrl")
+    if isinstance(error, ValueError):
+        return RunnerError(ExitCode.INVALID_TASK, f"google-genai refused the request: {error}"[:_MESSAGE_LENGTH])
     return error
 
 
