@@ -193,6 +193,8 @@ class WorldRules(ApiServer):
         elif after.phase is ChunkPhase.PENDING and before.phase is not ChunkPhase.PENDING:
             ended = bool(after.history) and after.history[-1].outcome is Outcome.ENDED
             self.must(ended, f"{name} goes from {before.phase} to {after.phase}")
+        if _opened_again(before, after):
+            self._idle[uid] = 0
         self.must(after.starts >= before.starts, f"{name}: starts go down")
         most = 1 + self.max_retries + self._reopened.get(uid, 0)
         self.must(after.attempts <= most, f"{name} has {after.attempts} attempts")
@@ -286,3 +288,10 @@ class WorldRules(ApiServer):
         ttl = getattr(job.spec.ttl_seconds_after_finished, job.status.phase.value.lower())
         ended = from_wire(job.status.completion_time or "")
         self.must(ttl >= 0 and (self.now - ended).total_seconds() >= ttl, "a PdfJob is deleted before its time")
+
+
+def _opened_again(before: PdfChunkStatus, after: PdfChunkStatus) -> bool:
+    """Whether a request, or a limit that was raised, starts a chunk again: what it took before that is forgiven."""
+    own = after.last_retry is not None and after.last_retry.accepted and after.last_retry != before.last_retry
+    by_job = after.last_job_retry_number != before.last_job_retry_number
+    return own or by_job or (before.phase in TERMINAL and after.phase in _AGAIN)

@@ -128,10 +128,12 @@ def test_a_job_that_is_paused_before_it_is_planned_is_paused_at_once() -> None:
     )
 
 
-def test_after_a_restart_a_paused_job_reads_its_plan_back_and_says_nothing_before() -> None:
+def test_after_a_restart_a_paused_job_reads_its_plan_back_and_stays_paused_meanwhile() -> None:
     job = pdf_job(PLANNED, suspend=True)
     unread = decided(job, half_done(), Facts())
-    assert (unread.actions, unread.status) == ((StartWork(WorkKind.SPLIT),), None)
+    assert unread.actions == (StartWork(WorkKind.SPLIT),)
+    assert unread.status is not None
+    assert (unread.status.phase, word(unread.status, JobCondition.SUSPENDED)[0]) == (JobPhase.SUSPENDED, "True")
     assert decided(job, half_done(), Facts(working=WorkKind.SPLIT)).actions == ()
     known = Facts(working=WorkKind.SPLIT, plan=plan_of(job, 4))
     assert decided(job, half_done(), known).actions == (StopWork(),)
