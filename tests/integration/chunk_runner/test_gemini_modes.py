@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chunk_runner.failures import RunnerError
-from chunk_runner.processors.gemini import sources
+from chunk_runner.processors.gemini import calls, sources
 from gemini_stub import Scenario, Stub
 from pdfjob_api.errors import ExitCode
 from pdfjob_api.gemini import GeminiMode, MediaResolution, Vertex
 from pdfjob_api.processing import Repair
 from tests.support.gemini_work import Work, book, fault, gemini, work
-from tests.support.typeset import broken_page
+from tests.support.runner_process import make_task
+from tests.support.typeset import Sheet, broken_page, typeset
 
 
 def counts(stub: Stub, key: str) -> dict[str, Any]:
@@ -69,8 +70,6 @@ def test_the_pages_go_to_the_model_with_a_page_of_context(stub: Stub, key: str, 
 
 
 def test_the_pdf_of_a_window_holds_its_pages_in_order(tmp_path: Path) -> None:
-    from tests.support.runner_process import make_task
-
     path = tmp_path / "chunk.pdf"
     path.write_bytes(book(6))
     source = sources.PdfSource(make_task(path.read_bytes(), 2, 5, context_before=1, context_after=1), path)
@@ -83,6 +82,19 @@ def test_the_pdf_of_a_window_holds_its_pages_in_order(tmp_path: Path) -> None:
     assert (
         listed.text == "PDF page 1: context page 2\nPDF page 2: page 3\nPDF page 3: page 4\nPDF page 4: context page 5"
     )
+
+
+def test_the_text_of_a_page_shows_where_lines_end_and_wastes_no_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "chunk.pdf"
+    lines = ["A word cut in two is a distri-", "bution of   letters.", "Chapter 1 ............................ 12"]
+    path.write_bytes(typeset([Sheet(lines), Sheet(["Next."])]))
+    source = sources.TextSource(make_task(path.read_bytes(), 7, 7, context_after=1), path)
+    page, context = source.parts((7,))
+    source.close()
+    assert page.text == (
+        '<page number="7">\nA word cut in two is a distri-\nbution of letters.\nChapter 1 … 12\n</page>'
+    )
+    assert context.text == '<context page="8">\nNext.\n</context>'
 
 
 def test_pages_without_text_are_shown_as_well(stub: Stub, key: str, tmp_path: Path) -> None:
@@ -195,8 +207,6 @@ def test_a_service_account_that_is_refused_is_told_without_its_key(
 def test_a_token_endpoint_that_is_away_is_tried_again(
     stub: Stub, key: str, tmp_path: Path, private_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from chunk_runner.processors.gemini import calls
-
     monkeypatch.setattr(calls, "_FIRST_DELAY", 0.001)
     secret = account(stub, key, private_key, token_uri="http://127.0.0.1:9/token")
     start = vertex_work(stub, secret, tmp_path)

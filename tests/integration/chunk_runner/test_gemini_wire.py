@@ -383,6 +383,16 @@ def test_waits_in_a_row_add_up(stub: Stub, key: str, tmp_path: Path, monkeypatch
     assert start.service.requests == {"429": 3}
 
 
+def test_refusals_that_ask_for_no_wait_do_not_go_on_for_ever(
+    stub: Stub, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "PATIENCE", 1.0)
+    stub.register(key, Scenario(script=(ScriptLine("rate_limit"),), retry_after_seconds=0))
+    start = work(stub, key, tmp_path)
+    assert fails(start).exit_code is ExitCode.RATE_LIMIT
+    assert start.service.requests["429"] < 10
+
+
 def test_a_wait_beyond_the_soft_timeout_is_not_begun(stub: Stub, key: str, tmp_path: Path) -> None:
     stub.register(key, Scenario(script=(ScriptLine("rate_limit"),), retry_after_seconds=20))
     error = fails(work(stub, key, tmp_path, seconds=5))

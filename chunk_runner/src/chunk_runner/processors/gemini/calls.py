@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ _ATTEMPTS: Final = 3
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 10.0
 PATIENCE: Final = 30.0
-"""Seconds of waits in a row for the rate limit; a longer one is the operator's: meanwhile others can use the node."""
+"""Seconds after a refusal in which the service must have answered; longer waits are the operator's: meanwhile others
+can use the node."""
 _FIRST_WAIT: Final = 2.0
 """When the service refuses and does not say for how long; doubled each time."""
 
@@ -98,7 +100,7 @@ class Caller:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        waited, wait = 0.0, _FIRST_WAIT
+        refused_since, wait = math.inf, _FIRST_WAIT
         while True:
             try:
                 return attempts(self._call, contents)
@@ -107,8 +109,8 @@ class Caller:
                     ExitCode.API_ERROR, f"Gemini API error: {_ATTEMPTS} attempts failed, the last one: {error}"
                 ) from error
             except RefusedError as error:
-                asked = error.wait if error.wait is not None else wait
-                waited += self._wait_out(error, asked, waited)
+                refused_since = min(refused_since, time.monotonic())
+                self._wait_out(error, wait if error.wait is None else error.wait, refused_since)
                 wait *= 2
 
     def _call(self, contents: types.Content) -> Reply:
@@ -144,10 +146,10 @@ class Caller:
         self._around.service.pace_seconds = self._pace.seconds
         self._rested_until = time.monotonic() + self._pace.seconds * random.uniform(0.85, 1.15)
 
-    def _wait_out(self, error: RefusedError, wait: float, waited: float) -> float:
-        """Wait as long as the service asks, or end the start; return the seconds."""
-        left = self._around.deadline - time.monotonic()
-        if error.daily or waited + wait > PATIENCE or wait > left:
+    def _wait_out(self, error: RefusedError, wait: float, refused_since: float) -> None:
+        """Wait as long as the service asks, or end the start."""
+        until = time.monotonic() + wait
+        if error.daily or until > min(refused_since + PATIENCE, self._around.deadline):
             what = "the daily quota is used up" if error.daily else "API rate limit exceeded"
             raise RunnerError(
                 ExitCode.RATE_LIMIT,
@@ -156,7 +158,6 @@ class Caller:
             )
         self._around.log.info("waiting for the rate limit", seconds=round(wait, 3), pace_seconds=self._pace.seconds)
         self._rest(wait + random.uniform(0.0, 0.1 * wait))
-        return wait
 
     def _note_retry(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

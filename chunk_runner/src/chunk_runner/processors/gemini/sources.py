@@ -12,7 +12,7 @@ from google.genai import types
 from chunk_runner.failures import RunnerError
 from chunk_runner.pdf import ChunkPdf, UnreadablePageError
 from chunk_runner.processors import Window
-from chunk_runner.text.repair import SOFT_HYPHEN
+from chunk_runner.text.repair import SOFT_HYPHEN, collapse
 from pdfjob_api.contract import Task
 from pdfjob_api.errors import ExitCode
 from pdfjob_api.processing import Repair
@@ -154,7 +154,7 @@ class TextSource:
                 raise end from error
             return None
         # PDFium joins two lines at a hyphen; the model shall see where the line ended.
-        return "\n".join(line.text for line in lines).replace(SOFT_HYPHEN, "-\n").strip()
+        return "\n".join(collapse(line.text) for line in lines).replace(SOFT_HYPHEN, "-\n").strip()
 
 
 class PdfSource:
