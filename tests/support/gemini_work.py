@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from chunk_runner.failures import RunnerError
 from chunk_runner.ledger import Ledger
 from chunk_runner.logs import Log
 from chunk_runner.processors import Finished, Surroundings, open_processor
@@ -103,3 +106,17 @@ def work_at(url: str, key: str, folder: Path, pages: int = 10, **options: Any) -
     seconds = options.pop("seconds", 600)
     processor = options.pop("processor", None) or gemini(url, **options)
     return Work(make_task(pdf, first, last, processor=processor, **fields), folder, pdf, key, seconds=seconds)
+
+
+def counts(stub: Stub, key: str) -> dict[str, Any]:
+    """Return what the stub counted for a key."""
+    found = stub.counts(key)
+    assert found is not None
+    return found
+
+
+def fails(work: Work) -> RunnerError:
+    """Run it; it must end with an error."""
+    with pytest.raises(RunnerError) as caught:
+        work.run()
+    return caught.value

@@ -20,15 +20,9 @@ from gemini_stub import Scenario, Stub
 from pdfjob_api.errors import ExitCode
 from pdfjob_api.gemini import GeminiMode, MediaResolution, Vertex
 from pdfjob_api.processing import Repair
-from tests.support.gemini_work import Work, book, fault, gemini, work
+from tests.support.gemini_work import Work, book, counts, fault, gemini, work
 from tests.support.runner_process import make_task
 from tests.support.typeset import Sheet, broken_page, typeset
-
-
-def counts(stub: Stub, key: str) -> dict[str, Any]:
-    found = stub.counts(key)
-    assert found is not None
-    return found
 
 
 def pdf_work(stub: Stub, key: str, folder: Path, pages: int, **options: Any) -> Work:

@@ -172,13 +172,22 @@ def _missing(pages: Sequence[int], code: ItemCode) -> list[MissingPage]:
     return [MissingPage(page=page, code=code.value) for page in pages]
 
 
+class _LibraryLog(logging.Handler):
+    """Sends warnings of libraries to our log, which leaves out secrets and keeps one form."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.warning("a library warns", library=record.name, reason=record.getMessage()[:500])
+
+
 def _hear_libraries(log: Log) -> None:
-    """Send warnings of libraries to our log, which leaves out secrets and keeps one form."""
-
-    class ToLog(logging.Handler):
-        @override
-        def emit(self, record: logging.LogRecord) -> None:
-            log.warning("a library warns", library=record.name, reason=record.getMessage()[:500])
-
+    """Let the log of this start, and of no earlier one, have what libraries warn of."""
     logging.captureWarnings(capture=True)
-    logging.getLogger().addHandler(ToLog(level=logging.WARNING))
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _LibraryLog)]:
+        root.removeHandler(handler)
+    root.addHandler(_LibraryLog(log))
