@@ -36,9 +36,15 @@ def gemini(base_url: str | None, **settings: Any) -> Processor:
     )
 
 
+MIDDLE = (
+    "It goes on for a while with words enough for several lines, because a page that is as good as empty may well be "
+    "answered without any sentence, and this one may not."
+)
+
+
 def page_of(number: int) -> str:
     """Return the text of a page of the book."""
-    return f"Page {number} begins so. It goes on for a while with words enough for a line. The last one of {number}."
+    return f"Page {number} begins so. {MIDDLE} The last one of {number}."
 
 
 def book(pages: int, blank: Sequence[int] = ()) -> bytes:

@@ -82,8 +82,10 @@ def test_sentences_are_single_lines_without_control_characters() -> None:
 
 def test_a_page_full_of_text_cannot_be_without_sentences() -> None:
     empty = [PageAnswer(page=1, sentences=[" "], continues=False)]
+    full = "The end of one. And a second one. And a third that goes on for a while. " * 4
     with pytest.raises(UnusableAnswerError, match="page 1 has text and no sentence"):
-        check_fullness(empty, {1: "The end of one. And a second one. And a third"})
-    check_fullness(empty, {1: "only the end of a sentence that began on the page before."})
+        check_fullness(empty, {1: full})
+    check_fullness([PageAnswer(page=1, sentences=["Two."], continues=False)], {1: full})
+    check_fullness(empty, {1: "only the end of a sentence that began on the page before " * 9 + "and ends here."})
+    check_fullness(empty, {1: "12 Chapter 2. The Archive. Vol. 3."})
     check_fullness(empty, {})  # in mode Pdf nobody knows
-    check_fullness([PageAnswer(page=1, sentences=["Two."], continues=False)], {1: "One. Two. Three."})

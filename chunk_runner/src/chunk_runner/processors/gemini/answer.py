@@ -21,6 +21,8 @@ _BLOCKED: Final = frozenset(
     }
 )
 _SENTENCE_END: Final = re.compile(r"[.!?…。！？][\"'»”’)\]]*(?:\s|\Z)")  # noqa: RUF001  marks of real text
+_FULL_PAGE: Final = 200
+"""Characters of a page that cannot be all running heads and numbers."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\uffff]")
 
 
@@ -92,7 +94,8 @@ def read_answer(text: str, finish: str, blocked: str, window: Window) -> list[Pa
 def check_fullness(pages: list[PageAnswer], texts: Mapping[int, str]) -> None:
     """Make sure that no page with text was passed over.
 
-    A page with two ends of sentences has one that starts on it, whatever the page before is like.
+    A page with two ends of sentences has one that starts on it, whatever the page before is like; but one with little
+    text may have nothing but running heads.
 
     Raises
     ------
@@ -100,7 +103,9 @@ def check_fullness(pages: list[PageAnswer], texts: Mapping[int, str]) -> None:
         When such a page has no sentence.
     """
     for page in pages:
-        if not any(map(tidy, page.sentences)) and len(_SENTENCE_END.findall(texts.get(page.page, ""))) > 1:
+        text = texts.get(page.page, "")
+        full = len(text) >= _FULL_PAGE and len(_SENTENCE_END.findall(text)) > 1
+        if full and not any(map(tidy, page.sentences)):
             raise UnusableAnswerError(ItemCode.INVALID_ANSWER, f"page {page.page} has text and no sentence")
 
 
