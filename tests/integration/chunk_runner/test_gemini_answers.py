@@ -21,7 +21,6 @@ from pdfjob_api.processing import Repair
 from tests.support.gemini_work import MIDDLE, book, counts, fails, fault, page_of, work
 from tests.support.typeset import Sheet, broken_page, typeset, wrap
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:A_NEW_REASON is not a valid FinishReason")
 
 
