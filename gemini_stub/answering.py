@@ -77,8 +77,8 @@ def answer(asked: Asked, scenario: Scenario, model: str, fault: str | None) -> t
     limit = min(int(asked.generation.get("maxOutputTokens") or scenario.max_output_tokens), scenario.max_output_tokens)
     allowed = max(0, limit - (scenario.thinking_tokens or 0)) * CHARACTERS_PER_TOKEN
     finish = "STOP"
-    if fault == "cut":
-        text, finish = text[: len(text) * 6 // 10], "MAX_TOKENS"
+    if fault in _CUT_SHORT:
+        text, finish = text[: len(text) * 6 // 10], _CUT_SHORT[fault]
     elif fault == "runaway":
         text += " and so on" * (allowed // len(" and so on") + 1)
     elif fault == "not_json":
@@ -97,6 +97,8 @@ def answer(asked: Asked, scenario: Scenario, model: str, fault: str | None) -> t
     else:
         content = {"parts": [{"text": text}], "role": "model"}
         response = {"candidates": [{"content": content, "finishReason": finish, "index": 0}]}
+    if fault == "continuation":
+        response["candidates"][0]["continuationToken"] = "c3R1Yg=="
     usage = _usage(asked, scenario, text)
     if fault == "partial_usage":
         usage = {"promptTokenCount": usage["promptTokenCount"]}
@@ -127,6 +129,7 @@ def _usage(asked: Asked, scenario: Scenario, text: str) -> dict[str, Any]:
     return usage
 
 
+_CUT_SHORT: Final[dict[str | None, str]] = {"cut": "MAX_TOKENS", "continuation": "CONTINUATION"}
 _WITHOUT_CONTENT: Final = {"safety": "SAFETY", "recitation": "RECITATION", "unknown_finish": "A_NEW_REASON"}
 _MISTAKES: Final[dict[str, Callable[[list[dict[str, Any]]], list[dict[str, Any]]]]] = {
     "wrong_type": lambda pages: [{"page": str(p["page"]), "text": " ".join(p["sentences"])} for p in pages],

@@ -25,6 +25,7 @@ ERRORS: Final = {
 """Faults answered with an error of the API: HTTP status, the API's status, message."""
 SPOILED: Final = (
     "cut",
+    "continuation",
     "runaway",
     "not_json",
     "wrong_type",
@@ -39,8 +40,9 @@ SPOILED: Final = (
     "unknown_finish",
     "no_candidates",
 )
-"""Faults answered with 200, billed, and of no use. ``cut`` ends at 60 %, ``runaway`` only at the limit of output
-tokens; ``empty_page`` has no sentence for the last page."""
+"""Faults answered with 200, billed, and of no use. ``cut`` and ``continuation`` end at 60 %, the latter
+with a token to go on with; ``runaway`` only at the limit of output tokens; ``empty_page`` has no sentence for the last
+page."""
 CONNECTION_FAULTS: Final = ("hang", "drop", "reset", "redirect", "oversized", "oversized_gzip", "html", "html_502")
 """Faults of what lies between: no answer at all, half of one, one of another kind."""
 ANSWERED_WELL: Final = ("no_usage", "partial_usage", "trickle")

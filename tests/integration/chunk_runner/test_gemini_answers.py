@@ -143,6 +143,7 @@ def test_a_spoiled_answer_is_asked_for_again_once(stub: Stub, key: str, tmp_path
     ("name", "code"),
     [
         ("cut", ItemCode.CUT_OFF),
+        ("continuation", ItemCode.CUT_OFF),  # google-genai would go on, and pay, by itself
         ("runaway", ItemCode.CUT_OFF),
         ("safety", ItemCode.BLOCKED),
         ("prompt_blocked", ItemCode.BLOCKED),
