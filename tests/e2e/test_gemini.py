@@ -1,0 +1,245 @@
+"""Language work against the Gemini stub: nothing is paid twice, no page is lost, and errors say what to do."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from gemini_stub import Scenario, ScriptLine
+from tests.support import pdfs
+from tests.support.cluster import fresh_namespace, kubectl
+from tests.support.gemini import StubKey, StubPod, stub_pod
+from tests.support.product import Job, Storage, signal_containers, submit, wait_for_operator, wait_until
+from tests.support.puppets import RESOURCES
+
+LONG: Final = 200
+"""Pages of the document that is disturbed in every way."""
+KILLS: Final = 10
+MOST_PAID: Final = 1.02
+"""Windows paid for each window that there is."""
+SECONDS_AFTER_CANCEL: Final = 5.0
+RUNNER: Final = {
+    "resources": {**RESOURCES, "requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+}
+
+
+@pytest.fixture(scope="module")
+def stub(installed: None) -> Iterator[StubPod]:
+    wait_for_operator()
+    with stub_pod() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def place(installed: None) -> Iterator[str]:
+    with fresh_namespace() as name:
+        yield name
+
+
+def document(place: str, pages: int, data: bytes | None = None) -> dict[str, Any]:
+    key = f"pdfjob/inbox/{place}/{pages}{'' if data is None else '-other'}.pdf"
+    Storage.connect().put(key, data or pdfs.text_pdf(pages, lines=4))
+    return {"s3": {"key": key}}
+
+
+def send(place: str, name: str, key: StubKey, pages: int, *, chunk: int, window: int, **spec: Any) -> Job:
+    """Submit a document of so many pages; the Secret bears the job's name, so that jobs may have keys of their own."""
+    secret = key.secret(place, name)
+    gemini = {**key.processor(place)["gemini"], "apiKeySecretRef": {"name": secret}, "windowPages": window}
+    gemini |= spec.pop("gemini", {})
+    source = spec.pop("source", None) or document(place, pages)
+    values = {
+        "chunking": {"pagesPerChunk": chunk, "thresholdPages": 0},
+        "retryPolicy": {"maxRetries": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 5}},
+        "runner": RUNNER,
+        **spec,
+    }
+    return submit(place, name, source, processor={"gemini": gemini}, **values)
+
+
+def pages_of(job: Job, storage: Storage) -> list[int]:
+    """Return the pages that have sentences in the result, each once."""
+    lines = [json.loads(line) for line in job.result(storage).splitlines()]
+    return sorted({line["page"] for line in lines if "page" in line})
+
+
+def test_a_long_document_comes_through_a_stumbling_service_and_killed_runners_and_nothing_is_paid_twice(
+    place: str, product: None, stub: StubPod, storage: Storage
+) -> None:
+    rates = {"rate_limit": 0.05, "error_500": 0.03, "cut": 0.02}
+    key = stub.key(Scenario(latency_seconds=0.4, rates=rates, seed=7, retry_after_seconds=1))
+    policy = {"maxRetries": 20, "backoff": {"initialSeconds": 1, "maxSeconds": 2}}  # a SIGKILL by hand counts
+    limits = {"itemTimeoutSeconds": 20}
+    job = send(place, "disturbed", key, LONG, chunk=20, window=2, parallelism=4, limits=limits, retryPolicy=policy)
+    chance, killed = random.Random(7), 0
+    deadline = time.monotonic() + 240
+    while killed < KILLS and time.monotonic() < deadline and job.status.get("phase") not in {"Succeeded", "Failed"}:
+        running = job.running_pods()
+        if running:
+            pod = chance.choice(running)
+            if killed % 2:
+                signal_containers(pod, "SIGKILL")
+            else:
+                kubectl("delete", "pod", pod["metadata"]["name"], "-n", place, "--wait=false", check=False)
+            killed += 1
+        time.sleep(1.5)
+    status = job.succeed(300)
+    assert killed == KILLS, "the job was over before it was disturbed"
+    assert pages_of(job, storage) == list(range(1, LONG + 1))
+    assert (status["items"], status["result"]["partial"]) == ({"total": LONG, "done": LONG, "failed": 0}, False)
+    counts = key.counts
+    faults = counts["faults"]
+    assert all(faults.get(fault, 0) > 0 for fault in rates), f"not disturbed by the service: {faults}"
+    paid, windows = counts["windows_paid"], len(counts["windows"])
+    assert windows >= LONG / 2
+    assert paid / windows <= MOST_PAID, {window: times for window, times in counts["windows"].items() if times > 1}
+
+
+def test_tokens_are_told_to_the_token_and_the_key_is_nowhere_but_in_its_secret(
+    place: str, product: None, stub: StubPod, storage: Storage
+) -> None:
+    cut = ScriptLine("not_json", page=4, times=1)
+    key = stub.key(Scenario(thinking_tokens=7, cached_share=0.25, script=(cut,), latency_seconds=0.2))
+    job = send(place, "tokens", key, 12, chunk=6, window=3)
+    wait_until(lambda: job.children("pods"), "a runner is there", interval=0.2)
+    pods = json.dumps([job.children("pods"), job.children("jobs"), job.chunks(), job.get()])
+    assert key.value not in pods
+    status = job.succeed()
+    counts = key.counts
+    assert counts["requests"] == 5, "four windows, one of them asked again"
+    assert status["tokens"] == counts["tokens"]
+    of_chunks = [chunk["status"]["result"]["tokens"] for chunk in job.chunks()]
+    assert {kind: sum(each[kind] for each in of_chunks) for kind in of_chunks[0]} == counts["tokens"]
+    assert status["estimatedTokens"] > 0
+    assert pages_of(job, storage) == list(range(1, 13))
+    assert counts["in_flight_most"] <= 2
+
+
+def test_a_scan_goes_through_in_mode_pdf(place: str, product: None, stub: StubPod, storage: Storage) -> None:
+    key = stub.key()
+    source = document(place, 5, pdfs.image_pdf(5, 200))
+    job = send(
+        place, "scan", key, 5, chunk=3, window=2, source=source, gemini={"mode": "Pdf", "mediaResolution": "Low"}
+    )
+    job.succeed()
+    assert pages_of(job, storage) == [1, 2, 3, 4, 5]
+    sent = key.counts["recent"]
+    assert {entry["mode"] for entry in sent} == {"Pdf"}
+    assert sorted(page for entry in sent for page in entry["pages"]) == [1, 2, 3, 4, 5]
+
+
+def test_a_key_that_is_missing_or_refused_costs_one_pod_at_a_time_and_the_job_goes_on_when_it_is_good(
+    place: str, product: None, stub: StubPod
+) -> None:
+    key = stub.key()
+    job = send(place, "locked", key, 8, chunk=2, window=2, parallelism=4)
+    kubectl("delete", "secret", "locked", "-n", place)
+    message = job.wait_for_condition("Degraded", "True", "AUTH_ERROR")
+    assert "locked" in message
+    assert "kubectl create secret generic locked" in message
+    assert sum(chunk["status"].get("starts", 0) for chunk in job.chunks()) <= 2
+    assert key.counts["requests"] == 0
+    key.revoke()
+    key.secret(place, "locked")
+    wait_until(lambda: "not valid" in job.condition("Degraded").get("message", ""), "the service refuses the key", 60)
+    assert [chunk["status"]["attempts"] for chunk in job.chunks() if chunk["status"]["phase"] != "Running"].count(
+        0
+    ) >= 3
+    stub.key().secret(place, "locked")
+    job.retry("good")
+    job.succeed()
+    assert job.condition("Degraded")["status"] == "False"
+
+
+def test_pages_that_the_service_refuses_are_named_and_count_against_the_policy(
+    place: str, product: None, stub: StubPod, storage: Storage
+) -> None:
+    refused = (ScriptLine("recitation", page=3), ScriptLine("safety", page=6))
+    key = stub.key(Scenario(script=refused))
+    job = send(place, "refused", key, 8, chunk=4, window=4)
+    status = job.wait()
+    assert status["phase"] == "Failed"
+    assert (status["items"]["done"], status["items"]["failed"]) == (6, 2)
+    assert job.condition("Merged")["reason"] == "PagesFailed"
+    assert job.phases() == ["Succeeded", "Succeeded"], "the pages count, not the chunks"
+    assert "kubectl pdfjob retry refused --chunk 0 --chunk 1 --force" in status["lastError"]["message"]
+    asked = key.counts["requests"]
+    job.edit(failurePolicy={"maxFailedItems": "25%"})
+    job.retry("merge")
+    status = job.succeed()
+    assert key.counts["requests"] == asked, "what was paid for is merged"
+    assert (status["result"]["partial"], status["result"]["missingPages"]) == (True, "3,6")
+    gaps = [json.loads(line) for line in job.result(storage).splitlines() if b"missing" in line]
+    assert gaps == [{"missing": [3, 3], "code": "RECITATION"}, {"missing": [6, 6], "code": "BLOCKED"}]
+
+
+def test_a_pause_lets_the_request_in_hand_come_back_and_a_cancel_does_not(
+    place: str, product: None, stub: StubPod, storage: Storage
+) -> None:
+    key = stub.key(Scenario(latency_seconds=2))
+    job = send(place, "paused", key, 8, chunk=4, window=1, parallelism=2)
+    wait_until(lambda: key.counts["windows_paid"] >= 2, "windows are paid", 60, interval=0.1)
+    job.edit(suspend=True)
+    job.wait_for_condition("Suspended", "True", "Suspended")
+    still = key.counts
+    time.sleep(3)
+    assert key.counts["requests"] == still["requests"], "a paused job asks for nothing"
+    job.edit(suspend=False)
+    wait_until(lambda: key.counts["windows_paid"] >= still["windows_paid"] + 2, "it goes on", 60, interval=0.1)
+    counts = key.counts
+    assert set(counts["windows"].values()) == {1}, "nothing is asked for twice"
+    job.edit(shutdown="Cancel")
+    time.sleep(SECONDS_AFTER_CANCEL)
+    after = key.counts
+    assert after["in_flight"] == 0
+    time.sleep(3)
+    assert key.counts["requests"] == after["requests"]
+    assert job.wait()["phase"] == "Cancelled"
+
+
+def test_a_daily_quota_is_waited_for_and_a_model_that_is_not_there_is_named(
+    place: str, product: None, stub: StubPod
+) -> None:
+    spent = stub.key(Scenario(script=(ScriptLine("daily_quota"),)))
+    daily = send(place, "daily", spent, 2, chunk=2, window=2)
+    unknown = stub.key(Scenario(models=("gemini-other",)))
+    wrong = send(place, "wrong", unknown, 2, chunk=2, window=2)
+    status = wrong.wait()
+    assert status["phase"] == "Failed"
+    assert "gemini-test" in status["lastError"]["message"]
+    assert unknown.counts["requests"] == 1
+
+    def refused() -> dict[str, Any] | None:
+        chunk: dict[str, Any] = daily.chunks()[0]["status"] if daily.chunks() else {}
+        return chunk if chunk.get("phase") == "RetryScheduled" else None
+
+    chunk = wait_until(refused, "the quota is spent", 60)
+    assert chunk["lastError"]["code"] == "RATE_LIMIT"
+    assert "daily quota" in chunk["lastError"]["message"]
+    assert chunk["attempts"] == 0
+    spent.set(Scenario())
+    daily.retry("tomorrow")
+    daily.succeed()
+
+
+def test_the_rate_limit_is_used_to_the_full_and_seldom_exceeded(place: str, product: None, stub: StubPod) -> None:
+    """Three requests a second for runners that could make twice as many; they find their pace in the first third."""
+    limit, seconds, runners, pages = 30, 10, 6, 360
+    scenario = Scenario(latency_seconds=0.9, limit_requests=limit, limit_seconds=seconds)
+    key = stub.key(scenario)
+    job = send(place, "limited", key, pages, chunk=pages // runners, window=1, parallelism=runners)
+    job.succeed(300)
+    counts = key.counts
+    ends = [moment for moment, status in counts["times"] if status == "200"]
+    settled = range(pages // 3, pages * 7 // 8)
+    first, last = ends[settled.start], ends[settled.stop]
+    rate = len(settled) / (last - first)
+    refused = sum(1 for moment, status in counts["times"] if status == "429" and first <= moment <= last)
+    assert rate >= 0.9 * limit / seconds, (rate, counts["by_status"])
+    assert refused < 0.05 * len(settled), (refused, counts["by_status"])
+    assert set(counts["windows"].values()) == {1}
