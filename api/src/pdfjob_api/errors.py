@@ -38,6 +38,8 @@ class ItemCode(StrEnum):
     """The language service takes it for a copy of protected text."""
     CUT_OFF = "CUT_OFF"
     """Its answer was cut off at the limit of output tokens."""
+    TOO_LARGE = "TOO_LARGE"
+    """It is larger than the language service takes."""
     INVALID_ANSWER = "INVALID_ANSWER"
     """Its answers were not of the shape asked for."""
 

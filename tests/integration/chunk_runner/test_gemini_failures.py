@@ -162,7 +162,7 @@ def test_a_window_that_is_too_large_is_halved_without_asking_twice(
 def test_a_single_page_that_the_service_cannot_take_is_missing(stub: Stub, key: str, tmp_path: Path) -> None:
     stub.register(key, fault("no_pages", page=3))
     result = work(stub, key, tmp_path, pages=5).run().result()
-    assert [(page.page, page.code) for page in result.missing] == [(3, "INVALID_ITEM")]
+    assert [(page.page, page.code) for page in result.missing] == [(3, "TOO_LARGE")]
 
 
 @pytest.mark.parametrize(

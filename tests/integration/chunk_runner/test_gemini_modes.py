@@ -114,7 +114,7 @@ def test_a_large_page_goes_without_context_and_one_beyond_the_limit_is_missing(
     monkeypatch.setattr(sources, "MAX_PDF_BYTES", 300_000)
     pdf = heavy(4, {2: 200_000, 4: 400_000})
     result = pdf_work(stub, key, tmp_path, 4, pdf=pdf).run().result()
-    assert [(page.page, page.code) for page in result.missing] == [(4, "INVALID_ITEM")]
+    assert [(page.page, page.code) for page in result.missing] == [(4, "TOO_LARGE")]
     contexts = {request["window"]: request["context"] for request in counts(stub, key)["recent"]}
     assert contexts == {"1": [], "2": [], "3": []}
 

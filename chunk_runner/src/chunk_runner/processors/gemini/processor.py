@@ -140,7 +140,7 @@ class WindowProcessor:
                 reply = self._caller.ask(self._source.parts(part))
             except TooLargeError as error:
                 self._log.warning("a window is too large", pages=windows.name(part), reason=str(error))
-                return ItemCode.INVALID_ITEM
+                return ItemCode.TOO_LARGE
             told = {
                 "pages": windows.name(part),
                 "seconds": round(time.monotonic() - began, 3),
