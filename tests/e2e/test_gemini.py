@@ -208,7 +208,7 @@ def test_a_daily_quota_is_waited_for_and_a_model_that_is_not_there_is_named(
     spent = stub.key(Scenario(script=(ScriptLine("daily_quota"),)))
     daily = send(place, "daily", spent, 2, chunk=2, window=2)
     unknown = stub.key(Scenario(models=("gemini-other",)))
-    wrong = send(place, "wrong", unknown, 2, chunk=2, window=2)
+    wrong = send(place, "wrong", unknown, 8, chunk=2, window=2)
     status = wrong.wait()
     assert status["phase"] == "Failed"
     assert "gemini-test" in status["lastError"]["message"]

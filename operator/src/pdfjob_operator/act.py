@@ -37,14 +37,17 @@ from .actions import (
 )
 from .cache import Cache
 from .clock import utc_now
+from .decide_chunk import refused_for_good
 from .ends import newest_checkpoint, read_adopted, read_end, read_progress
 from .events import events_of
 from .jobspec import Urls, build_job, build_task, grace_seconds
+from .kept_results import keep_result, take_kept
 from .memory import JobMemory
 from .metrics import Metrics
 from .observation import WorkKind
 from .records import store_error_record
 from .resources import build_event
+from .result_cache import result_name, uses_cache
 from .settings import Settings
 from .storage.errors import StorageError
 from .storage.kubernetes import (
@@ -62,6 +65,7 @@ from .storage.kubernetes import (
     NotFoundError,
 )
 from .storage.s3 import ObjectStore
+from .stored import read_plan
 from .work import Work, job_key
 
 _CALLS: Final = 16
@@ -140,6 +144,9 @@ class Actor:
             async with self.records:
                 keys, chunk = self.keys(job), action.chunk
                 await store_error_record(self.store, self.cluster, keys, chunk, action.status, action.ended)
+        if isinstance(action, WriteChunk) and action.keep:
+            async with self.records:
+                await self._keep_result(job, memory, action)
         async with self._room(action):
             match action:
                 case AddFinalizer():
@@ -162,8 +169,7 @@ class Actor:
                     end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
                     memory.learn_end(action.chunk.metadata.uid, action.start, end)
                 case ReadAdopted():
-                    found = await read_adopted(self.store, self.keys(job), action.chunk, _adopted(memory))
-                    memory.learn_adopted(action.chunk.metadata.uid, found)
+                    await self._look_for_result(job, memory, action.chunk)
                 case ReadProgress():
                     await self._read_progress(job, memory, action)
                 case WriteChunk():
@@ -224,6 +230,25 @@ class Actor:
         log.warning("a PdfChunk is missing and is made again", job=job_key(job), chunk=index)
         await self.work.create_chunk(job, plan.ranges(job.spec)[index], manifest.chunks[index])
 
+    async def _look_for_result(self, job: PdfJob, memory: JobMemory, chunk: PdfChunk) -> None:
+        """Look for the result of a chunk in earlier lives of the PdfJob first, then in the cache."""
+        keys, runs, plan = self.keys(job), _adopted(memory), memory.facts.plan
+        found = await read_adopted(self.store, keys, chunk, runs) if runs else None
+        if found is None and plan is not None and uses_cache(job) and self.settings.cache.max_age_days:
+            found = await take_kept(self.store, keys, chunk, result_name(job, chunk, plan))
+        memory.learn_adopted(chunk.metadata.uid, found)
+
+    async def _keep_result(self, job: PdfJob, memory: JobMemory, action: WriteChunk) -> None:
+        """Keep the result of a chunk for other jobs; a storage that gives no plan, or takes no copy, is no trouble."""
+        keys, result = self.keys(job), action.status.result
+        try:
+            plan = memory.facts.plan or await read_plan(self.store, keys)
+        except StorageError as error:
+            log.warning("result not kept in the cache", job=job_key(job), error=str(error))
+            return
+        if plan is not None and result is not None:
+            await keep_result(self.store, keys, result_name(job, action.chunk, plan), result)
+
     async def _read_progress(self, job: PdfJob, memory: JobMemory, action: ReadProgress) -> None:
         """Read a heartbeat, not too often; a storage that does not answer says nothing about the runner."""
         key = (action.chunk.metadata.uid, action.start)
@@ -262,6 +287,9 @@ class Actor:
         self.metrics.chunk_written(action.chunk, status)
         if action.said is not None:
             memory.learn_said(action.said)
+            invalid = refused_for_good(job, memory.facts, status)
+            if invalid is not None:
+                memory.learn(invalid=invalid)
             self.metrics.runner_said(action.said)
         if action.event is not None:
             await self._event(job, *action.event)

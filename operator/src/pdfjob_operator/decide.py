@@ -48,7 +48,7 @@ from .throttle import Throttle, throttle_of
 _AFTER_END_SECONDS: Final = 1.0
 """The end is written first, what is left is removed after that: nothing else would ask for that look."""
 _ADOPTIONS: Final = 64
-"""Results of an earlier life that one reconcile looks for."""
+"""Results of an earlier life, or in the cache, that one reconcile looks for."""
 
 
 def decide(obs: Observation, now: datetime) -> Decision:
@@ -65,7 +65,7 @@ def decide(obs: Observation, now: datetime) -> Decision:
 
 def _decide_active(obs: Observation, now: datetime) -> Decision:
     intent = intent_of(obs.job, now, fatal=obs.facts.fatal is not None, looked=obs.facts.looked)
-    good_key = answered(obs)
+    good_key = answered(obs.job, obs.facts)
     throttle = throttle_of(obs.job, {index: chunk.status for index, chunk in obs.chunks.items()}, answered=good_key)
     decisions = {
         index: decide_chunk(chunk, obs, now, intent, throttle.held) for index, chunk in sorted(obs.chunks.items())
@@ -224,7 +224,7 @@ def _dispatch(
         return [], None
     if throttle.probe_at is not None and throttle.probe_at > now:
         return [], (throttle.probe_at - now).total_seconds()
-    parallelism = throttle.parallelism if answered(obs) else 1
+    parallelism = throttle.parallelism if answered(obs.job, obs.facts) else 1
     room = parallelism - sum(decision.in_flight for decision in decisions.values())
     due = [decision.create for decision in decisions.values() if decision.create is not None]
     due.sort(key=lambda create: (-create.priority, create.chunk.spec.index))

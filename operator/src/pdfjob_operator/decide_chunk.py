@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.pdfchunk import Ending, EndReason, PdfChunk, PdfChunkStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .actions import Action, CreateJob, DeleteJob, DeletePod, ReadAdopted, ReadEnd, ReadProgress, WriteChunk
 from .chunk_end import adopted, child_job_name, failures, record_end, retry_limit
 from .chunk_wait import PATIENCE_SECONDS, give_up, told, waiting_since
 from .clock import from_wire, to_wire
 from .intent import Intent
-from .observation import Observation, Start
+from .observation import Facts, Observation, Start
+from .result_cache import is_worth_keeping, uses_cache
 from .views import PodView
 
 TERMINAL: Final = frozenset({ChunkPhase.SUCCEEDED, ChunkPhase.FAILED, ChunkPhase.CANCELLED})
@@ -77,6 +79,8 @@ def decide_chunk(
     if end is None:
         return ChunkDecision(actions=(*cleanup, ReadEnd(chunk, active.number)))
     write = record_end(chunk, active, end, obs.job, now, held=held)
+    if obs.caching and is_worth_keeping(obs.job, write.status):
+        write = replace(write, keep=True)
     return ChunkDecision(
         actions=(*cleanup, write, *_delete(active)),
         status=write.status,
@@ -84,16 +88,28 @@ def decide_chunk(
     )
 
 
-def answered(obs: Observation) -> bool:
+def answered(job: PdfJob, facts: Facts) -> bool:
     """Whether the language service of the job, if it has one, is known to answer: its key is good.
 
     Until then one chunk is in flight, so that a bad key costs one pod. An operator that has just started knows it from
     the tokens of finished chunks, or from the next heartbeat.
     """
-    if obs.job.spec.processor.gemini is None or obs.facts.answered:
+    if job.spec.processor.gemini is None or facts.answered:
         return True
-    tokens = obs.job.status.tokens
+    tokens = job.status.tokens
     return tokens is not None and tokens.total > 0
+
+
+def refused_for_good(job: PdfJob, facts: Facts, status: PdfChunkStatus) -> str | None:
+    """Say why no chunk of a job can ever be processed: the first request of all was refused for good; None otherwise.
+
+    A model that does not exist, or a setting that it does not take, would fail each chunk alike, one after the other.
+    """
+    last = status.history[-1] if status.history else None
+    if answered(job, facts) or last is None or not last.final or last.code != ChunkCode.PROCESSING_ERROR:
+        return None
+    said = status.last_error.message if status.last_error is not None else ""
+    return f"no chunk can be processed with spec.processor.gemini, correct it in a new PdfJob: {said}"[:1024]
 
 
 def last_recorded(status: PdfChunkStatus) -> int:
@@ -272,7 +288,7 @@ def _watch_running(
         )
         actions.append(WriteChunk(chunk, status))
     age = (now - since).total_seconds()
-    pause = _HEARTBEAT_SECONDS if answered(obs) else _FIRST_ANSWER_SECONDS
+    pause = _HEARTBEAT_SECONDS if answered(obs.job, obs.facts) else _FIRST_ANSWER_SECONDS
     if age >= pause:
         actions.append(ReadProgress(chunk, start.number, pause))
     return ChunkDecision(
@@ -297,21 +313,23 @@ def _start_if_due(
             return ChunkDecision(actions=(*cleanup, ReadAdopted(chunk)))
         found = obs.facts.adopted[chunk.metadata.uid]
         if found is not None:
-            status = adopted(chunk, found, now)
+            status = adopted(chunk, found, obs.job, now)
             return ChunkDecision(actions=(*cleanup, WriteChunk(chunk, status)), status=status)
     wait = _seconds_until(chunk.status.next_retry_time, now)
     if wait is not None:
         return ChunkDecision(actions=cleanup, requeue_seconds=wait)
-    number = max([chunk.status.starts, last_recorded(chunk.status), *(start.number for start in starts)]) + 1
+    used = [chunk.status.starts, last_recorded(chunk.status), *(start.number for start in starts)]
+    # After what does not count: of a chunk whose result was there, start 1 would not go on from its own checkpoints.
+    number = max(*used, chunk.status.fresh_after) + 1
     priority = obs.job.spec.priority if chunk.spec.priority is None else chunk.spec.priority
     return ChunkDecision(actions=cleanup, create=CreateJob(chunk, number, priority))
 
 
 def _may_be_adopted(chunk: PdfChunk, starts: tuple[Start, ...], obs: Observation) -> bool:
-    """Whether an earlier life of the job may have finished this chunk, which has never been started in this one."""
+    """Whether an earlier life of the job, or another job, may have done this chunk, which has never been started."""
     plan, status = obs.facts.plan, chunk.status
     untouched = status.phase is ChunkPhase.PENDING and not status.starts and not status.fresh_after and not starts
-    return plan is not None and bool(plan.adopted) and untouched
+    return untouched and plan is not None and (bool(plan.adopted) or (obs.caching and uses_cache(obs.job)))
 
 
 def _seconds_until(moment: str | None, now: datetime) -> float | None:

@@ -105,7 +105,7 @@ class Facts:
     cleaned: bool = False
     """Whether the job's objects are gone from S3, or given up."""
     invalid: str | None = None
-    """Why the API server refuses the child Jobs of this spec."""
+    """Why the API server refuses the child Jobs of this spec, or no runner can do what it says."""
     refused: str | None = None
     """Why the API server took no child Job the last time: a quota, an admission rule; tried again."""
     ends: Mapping[tuple[str, int], EndFacts] = field(default_factory=dict)
@@ -113,7 +113,8 @@ class Facts:
     progress: Mapping[tuple[str, int], Heartbeat] = field(default_factory=dict)
     """The newest heartbeat, keyed alike."""
     adopted: Mapping[str, ChunkResultStatus | None] = field(default_factory=dict)
-    """By UID of the PdfChunk: the result that an earlier life of the PdfJob left, None when it left none."""
+    """By UID of the PdfChunk: the result that an earlier life of the PdfJob left, or that the cache has; None when
+    there is none."""
     recorded: str | None = None
     """Where the record of the finished or deleted job is; empty when it was given up."""
     answered: bool = False
@@ -139,6 +140,8 @@ class Observation:
     starts: Mapping[int, tuple[Start, ...]]
     """By index of the chunk, in order of their numbers."""
     facts: Facts
+    caching: bool = False
+    """Whether the installation keeps results of paid work for other jobs."""
 
 
 def group_starts(

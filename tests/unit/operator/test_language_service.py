@@ -15,7 +15,7 @@ from pdfjob_api.pdfjob import FailurePolicy, Limits, PdfJob
 from pdfjob_api.processing import LocalProcessor, Processor
 from pdfjob_operator.actions import ReadProgress, WriteChunk
 from pdfjob_operator.clock import from_wire
-from pdfjob_operator.decide_chunk import answered
+from pdfjob_operator.decide_chunk import answered, refused_for_good
 from pdfjob_operator.jobspec import Urls, build_job, build_task, grace_seconds
 from pdfjob_operator.memory import JobMemory
 from pdfjob_operator.metrics import Metrics
@@ -23,7 +23,6 @@ from pdfjob_operator.settings import RunnerSettings
 from tests.support.builders import (
     NOW,
     at,
-    observation,
     pdf_chunk,
     pdf_job,
     raw_job,
@@ -116,9 +115,9 @@ def test_one_refusal_of_a_key_that_never_worked_holds_the_job() -> None:
 def test_a_new_operator_knows_from_the_tokens_that_the_service_has_answered() -> None:
     job = gemini_job()
     facts = split_facts(job, 4, 2)
-    assert not answered(observation(job, [], facts, {}))
+    assert not answered(job, facts)
     status = job.status.model_copy(update={"tokens": Tokens(input=10, output=5)})
-    assert answered(observation(job.model_copy(update={"status": status}), [], facts, {}))
+    assert answered(job.model_copy(update={"status": status}), facts)
 
 
 def test_the_first_runner_is_looked_at_every_second_and_the_others_are_not() -> None:
@@ -129,6 +128,24 @@ def test_the_first_runner_is_looked_at_every_second_and_the_others_are_not() -> 
     assert first.requeue_seconds == 1
     later = chunk_decided(chunk, *raws, job=gemini_job(), facts={"answered": True}, seconds=5)
     assert of_type(later, ReadProgress) == []
+
+
+def test_a_job_whose_first_request_is_refused_for_good_does_not_try_each_chunk() -> None:
+    error = LastError(code="PROCESSING_ERROR", message="the model gemini-0 is not found")
+    last = record(code=ChunkCode.PROCESSING_ERROR, final=True, finished=0)
+    status = pdf_chunk(phase=ChunkPhase.FAILED, starts=1, attempts=1, last_error=error, history=[last]).status
+    job, facts = gemini_job(), split_facts(gemini_job(), 8, 4)
+    why = refused_for_good(job, facts, status)
+    assert why is not None
+    assert why.endswith("correct it in a new PdfJob: the model gemini-0 is not found")
+    assert refused_for_good(job, split_facts(job, 8, 4, answered=True), status) is None
+    assert refused_for_good(pdf_job(), facts, status) is None
+    healing = status.model_copy(update={"history": [record(code=ChunkCode.PROCESSING_ERROR, finished=0)]})
+    assert refused_for_good(job, facts, healing) is None
+
+    failed = decided(job, [pdf_chunk(index) for index in range(4)], split_facts(job, 8, 4, invalid=why)).status
+    assert failed is not None
+    assert (failed.phase, failed.last_error and failed.last_error.message) == (JobPhase.FAILED, why)
 
 
 def test_an_answer_is_learned_from_the_heartbeat_and_from_the_last_word() -> None:
