@@ -152,6 +152,8 @@ class Reason(StrEnum):
     """A manual retry was carried out, or refused; the message answers it."""
     LARGE_FILE_DETECTED = "LargeFileDetected"
     """The document has more pages than the threshold."""
+    CACHE_USED = "CacheUsed"
+    """Chunks were not paid for: their results were there."""
     CHUNK_RETRY = "ChunkRetry"
     """A start of a chunk failed and the chunk will start again."""
     CHUNK_FAILED = "ChunkFailed"

@@ -17,6 +17,11 @@ def history_prefix(prefix: str, namespace: str) -> str:
     return f"{prefix}/history/{namespace}/"
 
 
+def cache_prefix(prefix: str) -> str:
+    """Folder of the results of chunks that are kept for other jobs: ``NAMESPACE/NAME.json``, removed by age alone."""
+    return f"{prefix}/cache/"
+
+
 @dataclass(frozen=True, slots=True)
 class JobKeys:
     """Keys of one PdfJob."""
@@ -58,8 +63,12 @@ class JobKeys:
         return f"{self.root}progress/c{index:05d}/{self._start(start)}"
 
     def chunk_result(self, index: int, start: int) -> str:
-        """Key of the result of a chunk as one start stores it, once."""
+        """Key of the result of a chunk as one start stores it, once; start 0 is one that was taken from the cache."""
         return f"{self.root}results/c{index:05d}/{self._start(start)}"
+
+    def cached(self, name: str) -> str:
+        """Key under which jobs of the namespace keep and find the result of a chunk, whichever did it first."""
+        return f"{cache_prefix(self.prefix)}{self.namespace}/{name}.json"
 
     def result(self, fmt: str) -> str:
         """Key of the merged result in a format (``jsonl``, ``txt``, ``csv``)."""

@@ -112,7 +112,12 @@ class ChunkResultStatus(Model):
     unanswered_pages: int = Field(
         default=0, ge=0, description="Those of them for which a language model gave no usable answer."
     )
-    tokens: Tokens = Field(default=Tokens(), description="Tokens used.")
+    tokens: Tokens = Field(default=Tokens(), description="Tokens used; none when the result was there already.")
+    cached: bool = Field(
+        default=False,
+        description="Whether the result of language work was there already, in the cache or from an earlier life of "
+        "the PdfJob: nothing was paid for it.",
+    )
 
 
 class StartRecord(Model):

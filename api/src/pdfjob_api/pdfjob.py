@@ -33,6 +33,13 @@ class DeletionPolicy(StrEnum):
     RETAIN = "Retain"
 
 
+class CacheUse(StrEnum):
+    """What a job does with results of chunks that were paid for before."""
+
+    USE = "Use"
+    IGNORE = "Ignore"
+
+
 class Shutdown(StrEnum):
     """How a job is ended by its user, for good."""
 
@@ -330,6 +337,13 @@ class PdfJobSpec(Model):
     limits: Limits = Field(default=Limits(), description="Time limits.")
     runner: Runner | None = Field(default=None, description="The pod of a chunk; absent = the installation's defaults.")
     output: Output = Field(default=Output(), description="What is written at the end.")
+    cache: CacheUse = Field(
+        default=CacheUse.USE,
+        description="With processor.gemini: Use takes the results that chunks of the same pages of the same document "
+        "had before in this namespace under the same settings, for which nothing is asked of the service, and keeps "
+        "this job's for others; Ignore does neither. Of no effect with local, which costs nothing, and custom, whose "
+        "answers nobody knows to be the same.",
+    )
     ttl_seconds_after_finished: TtlSecondsAfterFinished = Field(
         default=TtlSecondsAfterFinished(),
         description="How long the PdfJob stays after its end, by outcome; result and history stay on S3.",
@@ -351,13 +365,19 @@ class SourceStatus(Model):
 
 
 class ChunkCounts(Model):
-    """Chunks by phase; their sum is total."""
+    """Chunks by phase; the sum of the phases is total."""
 
     total: int = Field(default=0, ge=0, description="Chunks of the plan.")
     pending: int = Field(default=0, ge=0, description="Chunks that have not begun, those not yet created included.")
     running: int = Field(default=0, ge=0, description="Chunks whose pod runs.")
     retry_scheduled: int = Field(default=0, ge=0, description="Chunks that wait for their next start.")
     succeeded: int = Field(default=0, ge=0, description="Chunks with a verified result.")
+    cached: int = Field(
+        default=0,
+        ge=0,
+        description="Those of them that nothing was paid for: their result was there, in the cache or from an earlier "
+        "life of the PdfJob. Not part of the sum.",
+    )
     failed: int = Field(default=0, ge=0, description="Chunks that failed for good.")
     cancelled: int = Field(default=0, ge=0, description="Chunks that will not run.")
 

@@ -207,7 +207,8 @@ def _counts(record: JobRecord) -> str | None:
     counts = record.counts
     if counts is None:
         return None
-    text = f"{counts.total} in all: {counts.succeeded} succeeded, {counts.failed} failed"
+    cached = f" ({counts.cached} from the cache)" if counts.cached else ""
+    text = f"{counts.total} in all: {counts.succeeded} succeeded{cached}, {counts.failed} failed"
     if record.failed_chunks:
         text += f" (numbers {record.failed_chunks})"
     if counts.cancelled:

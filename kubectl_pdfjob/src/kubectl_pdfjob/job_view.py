@@ -131,6 +131,8 @@ def _counts(job: PdfJob) -> str | None:
     }
     always = {"succeeded", "running", "pending", "failed"}
     shown = ", ".join(f"{number} {name}" for name, number in numbers.items() if number or name in always)
+    if counts.cached:
+        shown = shown.replace(" succeeded", f" succeeded ({counts.cached} from the cache)", 1)
     text = f"{counts.total} in all: {shown}"
     if job.status.failed_chunks:
         text += f" (numbers {job.status.failed_chunks})"

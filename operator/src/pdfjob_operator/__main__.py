@@ -27,6 +27,7 @@ from .dispatch import Dispatcher
 from .documents import Documents
 from .handlers import Watcher
 from .health import Health
+from .kept_results import sweep_for_ever
 from .lease import CALL_SECONDS, Lease, own_identity
 from .logs import configure_logs
 from .metrics import Metrics
@@ -95,7 +96,10 @@ class Operator:
             ends.append(asyncio.create_task(self.lease.hold()))
         await self._fill_caches(stop)
         self.watcher.start()
-        background: list[asyncio.Task[Any]] = [asyncio.create_task(self._resync_for_ever())]
+        background: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._resync_for_ever()),
+            asyncio.create_task(sweep_for_ever(self.store, self.settings.cache.max_age_days)),
+        ]
         if self.settings.s3.create_bucket:
             background.append(asyncio.create_task(keep_bucket(self.store)))
         workers = [asyncio.create_task(self.reconciler.run()) for _ in range(self.settings.workers)]

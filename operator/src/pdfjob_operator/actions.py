@@ -56,7 +56,7 @@ class ReadEnd:
 
 @dataclass(frozen=True, slots=True)
 class ReadAdopted:
-    """Look for a result that an earlier life of the PdfJob left for a chunk."""
+    """Look for a result that an earlier life of the PdfJob left for a chunk, or that the cache has."""
 
     chunk: PdfChunk
 
@@ -83,6 +83,8 @@ class WriteChunk:
     """The start whose end without a result is written: a record of it goes to S3 first."""
     said: TerminationMessage | None = None
     """The last word of the runner whose end is written."""
+    keep: bool = False
+    """Whether the result that is written is kept for other jobs: it goes into the cache first."""
 
 
 @dataclass(frozen=True, slots=True)

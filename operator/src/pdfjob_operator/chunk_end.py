@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase, Reason
-from pdfjob_api.contract import TerminationMessage
+from pdfjob_api.contract import TerminationMessage, Tokens
 from pdfjob_api.errors import CHUNK_CODES, ChunkCode
 from pdfjob_api.meta import LastError
 from pdfjob_api.names import start_name
@@ -109,8 +109,13 @@ def cancelled(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
     )
 
 
-def adopted(chunk: PdfChunk, result: ChunkResultStatus, now: datetime) -> PdfChunkStatus:
-    """Return the status of a chunk that an earlier life of the PdfJob finished."""
+def adopted(chunk: PdfChunk, result: ChunkResultStatus, job: PdfJob, now: datetime) -> PdfChunkStatus:
+    """Return the status of a chunk that an earlier life of the PdfJob, or another job, finished.
+
+    What it cost was charged there: nothing is paid for it here.
+    """
+    if job.spec.processor.gemini is not None:
+        result = result.model_copy(update={"cached": True, "tokens": Tokens()})
     return chunk.status.model_copy(
         update={
             "observed_generation": chunk.metadata.generation,

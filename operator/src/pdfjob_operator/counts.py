@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import Tokens
@@ -34,9 +34,15 @@ def count(obs: Observation, statuses: Mapping[int, PdfChunkStatus]) -> ChunkCoun
         running=by_phase[ChunkPhase.RUNNING],
         retry_scheduled=by_phase[ChunkPhase.RETRY_SCHEDULED],
         succeeded=by_phase[ChunkPhase.SUCCEEDED],
+        cached=count_cached(statuses.values()),
         failed=by_phase[ChunkPhase.FAILED],
         cancelled=by_phase[ChunkPhase.CANCELLED],
     )
+
+
+def count_cached(statuses: Iterable[PdfChunkStatus]) -> int:
+    """Count the chunks whose result was there already."""
+    return sum(status.result is not None and status.result.cached for status in statuses)
 
 
 def closed(counts: ChunkCounts) -> ChunkCounts:

@@ -45,7 +45,7 @@ async def read_end(
     error = None
     try:
         data = await store.get(key, MAX_RESULT_BYTES)
-        result = await asyncio.to_thread(_verify, data, chunk, store.uri(key))
+        result = await asyncio.to_thread(verify, data, chunk, store.uri(key))
         return EndFacts(result=result, result_error=None, items=chunk.spec.page_count)
     except ObjectNotFound:
         error = None
@@ -74,10 +74,10 @@ async def read_adopted(
     folder = keys.chunk_result(chunk.spec.index, 1).rpartition("/")[0] + "/"
     there = [key async for key in store.list_keys(folder)]
     for run in runs:
-        for key in _of_run(keys, run, there):
+        for key in _of_run(keys, run, there, after=-1):  # start 0 is one that it took from the cache itself
             try:
                 data = await store.get(key, MAX_RESULT_BYTES)
-                return await asyncio.to_thread(_verify, data, chunk, store.uri(key))
+                return await asyncio.to_thread(verify, data, chunk, store.uri(key))
             except ObjectNotFound:
                 continue
             except (ObjectTooLarge, ValueError) as error:
@@ -120,7 +120,13 @@ def _of_run(keys: JobKeys, run: str, there: Iterable[str], after: int = 0) -> li
     return [key for number, key in sorted(starts, reverse=True) if number > after]
 
 
-def _verify(data: bytes, chunk: PdfChunk, uri: str) -> ChunkResultStatus:
+def verify(data: bytes, chunk: PdfChunk, uri: str) -> ChunkResultStatus:
+    """Parse the result of a chunk, check that it is right, and say what is in it.
+
+    Raises
+    ------
+    ValueError
+    """
     spec = chunk.spec
     result = check_result(json.loads(data), spec.start_page, spec.end_page, spec.context_after)
     return ChunkResultStatus(

@@ -47,12 +47,22 @@ def events_of(job: PdfJob, old: PdfJobStatus, new: PdfJobStatus) -> list[tuple[s
         known = before.get(condition.type)
         if condition.type in {kind.value for kind in _TOLD} and _is_news(known, condition):
             events.append(("Warning" if _is_trouble(condition) else "Normal", condition.reason, condition.message))
+    counts = new.chunks
+    if counts is not None and counts.cached and _ended(new) and not _ended(old):
+        text = f"{counts.cached} of {counts.total} chunks were taken from the cache"
+        events.append(("Normal", Reason.CACHE_USED.value, text))
     answer = new.last_retry
     if answer is not None and answer != old.last_retry:
         refused = "".join(f"; not {item.chunks}: {item.reason}" for item in answer.refused)
         kind = "Normal" if answer.retried_count or not answer.refused else "Warning"
         events.append((kind, Reason.RETRY_REQUESTED.value, f"{answer.message}{refused}"))
     return events
+
+
+def _ended(status: PdfJobStatus) -> bool:
+    """Whether every chunk has ended."""
+    counts = status.chunks
+    return counts is not None and counts.pending + counts.running + counts.retry_scheduled == 0
 
 
 def _is_trouble(condition: Condition) -> bool:

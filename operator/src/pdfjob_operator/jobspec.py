@@ -38,6 +38,7 @@ from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_api.runner import Runner
 
+from .result_cache import own_lost_pages
 from .settings import RunnerSettings
 
 _LOCAL_GRACE_SECONDS: Final = 30
@@ -96,7 +97,7 @@ def build_task(
         sha256=spec.sha256,
         size_bytes=spec.size_bytes,
         repair=job.spec.source.repair,
-        lost_pages=[page for page in lost_pages if spec.start_page <= page <= spec.end_page],
+        lost_pages=own_lost_pages(chunk, lost_pages),
         processor=job.spec.processor,
         soft_timeout_seconds=job.spec.limits.chunk_soft_timeout_seconds,
         item_timeout_seconds=job.spec.limits.item_timeout_seconds,

@@ -85,7 +85,7 @@ class JobMemory:
             self.learn(answered=True)
 
     def learn_adopted(self, chunk_uid: str, result: ChunkResultStatus | None) -> None:
-        """Remember what an earlier life of the PdfJob left for a chunk."""
+        """Remember what an earlier life of the PdfJob left for a chunk, or what the cache has."""
         self._adopted[chunk_uid] = result
 
     def forget_run(self) -> None:

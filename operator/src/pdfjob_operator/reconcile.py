@@ -123,7 +123,8 @@ class Reconciler:
     def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
         uid = job.metadata.uid
         starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
-        return decide(Observation(job, self.cache.chunks(uid), starts, memory.facts), utc_now())
+        caching = self.actor.settings.cache.max_age_days > 0
+        return decide(Observation(job, self.cache.chunks(uid), starts, memory.facts, caching), utc_now())
 
     async def _act(self, job: PdfJob, memory: JobMemory, decision: Decision) -> None:
         """Write first, then start new Jobs, then delete old ones: a place that is free is filled at once."""

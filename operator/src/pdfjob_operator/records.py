@@ -21,6 +21,7 @@ from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import ChunkCounts, PdfJob
 
 from .clock import to_wire, utc_now
+from .counts import count_cached
 from .observation import Start
 from .outcome import telling_pod
 from .planning import ChunkRange
@@ -144,7 +145,7 @@ async def _from_storage(
     return records
 
 
-def _counts(chunks: Iterable[PdfChunk], vanished: Iterable[ChunkRecord]) -> ChunkCounts:
+def _counts(chunks: Sequence[PdfChunk], vanished: Iterable[ChunkRecord]) -> ChunkCounts:
     phases = Counter([chunk.status.phase for chunk in chunks])
     phases.update(record.phase for record in vanished)
     return ChunkCounts(
@@ -153,6 +154,7 @@ def _counts(chunks: Iterable[PdfChunk], vanished: Iterable[ChunkRecord]) -> Chun
         running=phases[ChunkPhase.RUNNING],
         retry_scheduled=phases[ChunkPhase.RETRY_SCHEDULED],
         succeeded=phases[ChunkPhase.SUCCEEDED],
+        cached=count_cached(chunk.status for chunk in chunks),
         failed=phases[ChunkPhase.FAILED],
         cancelled=phases[ChunkPhase.CANCELLED],
     )

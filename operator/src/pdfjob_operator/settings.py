@@ -87,6 +87,13 @@ class DocumentSettings(_Section):
     """Wall time of one process, waiting for uploads included."""
 
 
+class CacheSettings(_Section):
+    """Results of paid work that are kept for other jobs of the namespace."""
+
+    max_age_days: int = Field(default=30, ge=0, le=36500)
+    """Days for which a result is kept; 0 = there is no cache, and what one held is removed."""
+
+
 class LeaderElectionSettings(_Section):
     """Which of several operator processes works."""
 
@@ -113,6 +120,7 @@ class Settings(BaseSettings):
     runner: RunnerSettings
     source: SourceSettings = SourceSettings()
     documents: DocumentSettings = DocumentSettings()
+    cache: CacheSettings = CacheSettings()
     leader_election: LeaderElectionSettings = Field(default_factory=LeaderElectionSettings)
     namespaces: list[str] = Field(default_factory=list)
     """Namespaces to watch; empty = all."""

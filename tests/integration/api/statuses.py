@@ -42,7 +42,7 @@ FULL_JOB_STATUS: Final[dict[str, Any]] = PdfJobStatus(
     current_step="Processing chunk 99999/99999, second try",
     progress_percent=57,
     source=SourceStatus(sha256=_SHA, size_bytes=2**40, pages=12345, file_name="novel.pdf"),
-    chunks=ChunkCounts(total=21, pending=1, running=2, retry_scheduled=3, succeeded=4, failed=5, cancelled=6),
+    chunks=ChunkCounts(total=21, pending=1, running=2, retry_scheduled=3, succeeded=4, cached=2, failed=5, cancelled=6),
     summary=Summary(progress="19%", chunks="4/21"),
     items=Items(total=12345, done=777, failed=2),
     failed_chunks="3,7-9",

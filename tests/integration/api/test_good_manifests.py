@@ -34,14 +34,16 @@ DEFAULTS: dict[str, Any] = {
     "priority": 5,
     "retryPolicy": {"maxRetries": 3, "backoff": {"initialSeconds": 10, "factor": 2, "maxSeconds": 300}},
     "suspend": False,
-    "failurePolicy": {"maxFailedChunks": 0},
+    "failurePolicy": {"maxFailedChunks": 0, "maxFailedItems": 0},
     "limits": {
         "chunkTimeoutSeconds": 1800,
         "chunkSoftTimeoutSeconds": 1500,
+        "itemTimeoutSeconds": 300,
         "stuckTimeoutSeconds": 600,
         "pendingTimeoutSeconds": 600,
     },
     "output": {"formats": ["jsonl", "txt", "csv"]},
+    "cache": "Use",
     "ttlSecondsAfterFinished": {"succeeded": 86400, "failed": -1, "stopped": -1, "cancelled": -1},
     "deletionPolicy": "Delete",
 }

@@ -180,7 +180,8 @@ def test_a_shutdown_ends_the_job_for_good_without_an_error(shutdown: Shutdown, p
     assert (status.completion_time, status.processing_seconds) == (at(0), 90)
     assert status.chunks is not None
     assert status.chunks.wire() == {
-        "total": 4, "pending": 0, "running": 0, "retryScheduled": 0, "succeeded": 1, "failed": 1, "cancelled": 2,
+        "total": 4, "pending": 0, "running": 0, "retryScheduled": 0, "succeeded": 1, "cached": 0, "failed": 1,
+        "cancelled": 2,
     }  # fmt: skip
     assert decision.requeue_seconds == 1
 

@@ -8,24 +8,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import boto3
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.awsrequest import AWSPreparedRequest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
 from pdfjob_operator.settings import S3Settings
 
+from .connection import FOREIGN, Requests, clients
 from .errors import (
     BucketNotFound,
     ObjectNotFound,
@@ -49,11 +45,8 @@ __all__ = [
     "StorageUnreachable",
 ]
 
-_Result = TypeVar("_Result")
-_Read = Callable[[Callable[[bytes], object]], None]
+_Read = Callable[[Callable[[bytes], object]], Mapping[str, str]]
 
-_THREADS: Final = 16
-"""Requests at once; boto3 keeps as many connections."""
 _PIECE: Final = 1024**2
 """Bytes read at a time while streaming."""
 _PART: Final = 16 * 1024**2
@@ -61,11 +54,7 @@ _PART: Final = 16 * 1024**2
 _MULTIPART: Final = TransferConfig(multipart_threshold=4 * _PART, multipart_chunksize=_PART, use_threads=False)
 _DELETE_BATCH: Final = 1000
 """Keys of one DeleteObjects request; the S3 API takes no more."""
-_WRITES: Final = frozenset({"put", "upload", "delete"})
-"""Operations that change what is stored."""
 _READS: Final = frozenset({"GET", "HEAD"})
-_FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionError, TimeoutError)
-"""What boto3 and the layers below it raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +95,8 @@ class ObjectStore:
         self.prefix: Final = settings.prefix
         self._region = settings.region
         self._endpoint = settings.endpoint or "AWS S3"
-        self._observe = observe
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
-        session = boto3.Session()
-        config = Config(
-            signature_version="s3v4",
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=_THREADS,
-            # Checksums that S3 added in 2025 are unknown to many compatible servers, and to presigned URLs.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            # On AWS "virtual" makes presigned URLs name the region's endpoint ("auto" names the global one, which
-            # redirects, and a redirect breaks the signature); a name with dots matches no certificate there.
-            s3={"addressing_style": "path" if settings.endpoint or "." in settings.bucket else "virtual"},
-        )
-        self._client = session.client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
+        self._requests = Requests(self._endpoint, observe)
+        self._client, self._signer = clients(settings)
         if guard is not None:
 
             def before_send(request: AWSPreparedRequest, **_: Any) -> None:
@@ -130,13 +104,10 @@ class ObjectStore:
                     guard()
 
             self._client.meta.events.register("before-send.s3", before_send)
-        self._signer = session.client(
-            "s3", region_name=settings.region, endpoint_url=settings.pod_endpoint or settings.endpoint, config=config
-        )
 
     def close(self) -> None:
         """Give up connections and threads; requests under way end by themselves."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._requests.close()
         self._client.close()
         self._signer.close()
 
@@ -148,7 +119,7 @@ class ObjectStore:
         """Make sure that the bucket is there and may be read."""
         what = f"HEAD s3://{self.bucket}"
         try:
-            await self._run("head_bucket", what, lambda: self._client.head_bucket(Bucket=self.bucket))
+            await self._requests.run("head_bucket", what, lambda: self._client.head_bucket(Bucket=self.bucket))
         except ObjectNotFound:
             await self._explain(self.bucket)
 
@@ -163,7 +134,7 @@ class ObjectStore:
             except self._client.exceptions.BucketAlreadyOwnedByYou:
                 return
 
-        await self._run("create_bucket", f"create s3://{self.bucket}", create)
+        await self._requests.run("create_bucket", f"create s3://{self.bucket}", create)
 
     async def head(self, key: str, bucket: str | None = None) -> ObjectInfo | None:
         """Return size, ETag and metadata of an object, None when there is none.
@@ -176,7 +147,7 @@ class ObjectStore:
         where = bucket or self.bucket
         what = f"HEAD s3://{where}/{key}"
         try:
-            answer = await self._run("head", what, lambda: self._client.head_object(Bucket=where, Key=key))
+            answer = await self._requests.run("head", what, lambda: self._client.head_object(Bucket=where, Key=key))
         except ObjectNotFound:
             await self._explain(where)
             return None
@@ -189,9 +160,18 @@ class ObjectStore:
         ------
         ObjectNotFound, ObjectTooLarge
         """
-        pieces = bytearray()
-        await self._read(self.bucket, key, max_bytes, lambda read: read(pieces.extend))
-        return bytes(pieces)
+        return (await self.get_marked(key, max_bytes))[0]
+
+    async def get_marked(self, key: str, max_bytes: int) -> tuple[bytes, Mapping[str, str]]:
+        """Return the content of a small object, and its own metadata; names in lower case.
+
+        Raises
+        ------
+        ObjectNotFound, ObjectTooLarge
+        """
+        pieces, metadata = bytearray(), dict[str, str]()
+        await self._read(self.bucket, key, max_bytes, lambda read: metadata.update(read(pieces.extend)))
+        return bytes(pieces), metadata
 
     async def download(self, key: str, path: Path, *, max_bytes: int, bucket: str | None = None) -> str:
         """Stream an object to a file and return its SHA-256 in hex; a partial file is removed.
@@ -235,7 +215,7 @@ class ObjectStore:
             With ``if_absent``, when the key exists.
         """
         options: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        await self._run(
+        await self._requests.run(
             "put",
             f"PUT {self.uri(key)}",
             lambda: self._client.put_object(
@@ -248,12 +228,32 @@ class ObjectStore:
             ),
         )
 
+    async def copy(self, key: str, to: str, *, metadata: Mapping[str, str]) -> None:
+        """Copy a JSON object within the bucket, on the server; the copy has this metadata.
+
+        Raises
+        ------
+        ObjectNotFound
+        """
+        await self._requests.run(
+            "copy",
+            f"COPY {self.uri(key)} to {to}",
+            lambda: self._client.copy_object(
+                Bucket=self.bucket,
+                Key=to,
+                CopySource={"Bucket": self.bucket, "Key": key},
+                MetadataDirective="REPLACE",
+                Metadata=dict(metadata),
+                ContentType="application/json",
+            ),
+        )
+
     async def upload(
         self, path: Path, key: str, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Stream a file to an object, in parts when it is large."""
         extra = {"ContentType": content_type, "Metadata": dict(metadata or {})}
-        await self._run(
+        await self._requests.run(
             "upload",
             f"PUT {self.uri(key)}",
             lambda: self._client.upload_file(str(path), self.bucket, key, ExtraArgs=extra, Config=_MULTIPART),
@@ -261,19 +261,13 @@ class ObjectStore:
 
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys under a prefix in order, page by page."""
-        async for key, _ in self.list_sizes(prefix):
-            yield key
+        async for entry in self._list(prefix):
+            yield entry["Key"]
 
     async def list_sizes(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Yield the keys under a prefix in order, page by page, each with the bytes of its object."""
-        token: dict[str, str] = {}
-        while True:
-            page = await self._list_page(prefix, token)
-            for entry in page.get("Contents", ()):
-                yield entry["Key"], int(entry["Size"])
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        async for entry in self._list(prefix):
+            yield entry["Key"], int(entry["Size"])
 
     async def delete_prefix(self, prefix: str, keep: Callable[[str], bool]) -> int:
         """Delete the objects under a prefix, in batches, except those that ``keep`` says.
@@ -288,15 +282,17 @@ class ObjectStore:
         StorageError
             When any could not be deleted; the others of its batch are gone.
         """
-        deleted = 0
-        batch: list[str] = []
-        async for key in self.list_keys(prefix):
-            if not keep(key):
-                batch.append(key)
-            if len(batch) == _DELETE_BATCH:
-                deleted += await self._delete(batch)
-                batch = []
-        return deleted + (await self._delete(batch) if batch else 0)
+        return await self._delete_where(prefix, lambda entry: not keep(entry["Key"]))
+
+    async def delete_older(self, prefix: str, before: datetime) -> int:
+        """Delete the objects under a prefix, in batches, that were last written before a time. Return how many.
+
+        Raises
+        ------
+        StorageError
+            When any could not be deleted; the others of its batch are gone.
+        """
+        return await self._delete_where(prefix, lambda entry: entry["LastModified"] < before)
 
     async def delete(self, key: str) -> None:
         """Delete an object; one that is gone is no error."""
@@ -321,15 +317,18 @@ class ObjectStore:
                     method, Params={"Bucket": self.bucket, **parameters}, ExpiresIn=expires_seconds
                 )
             )
-        except _FOREIGN as error:
+        except FOREIGN as error:
             raise convert(error, f"sign {self.uri(parameters['Key'])}", self._endpoint) from error
 
     async def _read(self, bucket: str, key: str, max_bytes: int, consume: Callable[[_Read], None]) -> None:
-        """Run ``consume`` in a thread, with a function that reads the object piece by piece into a writer."""
+        """Run ``consume`` in a thread, with a function that reads the object piece by piece into a writer.
+
+        That function returns the metadata of the object.
+        """
         what = f"GET s3://{bucket}/{key}"
         stop = threading.Event()
 
-        def read(write: Callable[[bytes], object]) -> None:
+        def read(write: Callable[[bytes], object]) -> Mapping[str, str]:
             answer = self._client.get_object(Bucket=bucket, Key=key)
             with closing(answer["Body"]) as body:
                 size = int(answer["ContentLength"])
@@ -339,32 +338,12 @@ class ObjectStore:
                     if stop.is_set():
                         raise StorageUnreachable(f"{what}: given up")
                     write(piece)
+            return dict(answer["Metadata"])
 
         try:
-            await self._run("get", what, lambda: consume(read))
+            await self._requests.run("get", what, lambda: consume(read))
         except asyncio.CancelledError:
             stop.set()
-            raise
-
-    async def _run(self, operation: str, what: str, function: Callable[[], _Result]) -> _Result:
-        def timed() -> _Result:
-            begin = time.monotonic()
-            try:
-                return function()
-            except _FOREIGN as error:
-                raise convert(error, what, self._endpoint) from error
-            finally:
-                if self._observe is not None:
-                    self._observe(operation, time.monotonic() - begin)
-
-        request = asyncio.get_running_loop().run_in_executor(self._executor, timed)
-        if operation not in _WRITES:
-            return await request
-        try:
-            return await asyncio.shield(request)
-        except asyncio.CancelledError:
-            # A thread cannot be stopped: who cancels a write must not go on, to a clean-up say, before it has ended.
-            await asyncio.wait([request])
             raise
 
     async def _explain(self, bucket: str) -> None:
@@ -372,10 +351,33 @@ class ObjectStore:
 
         The answer to HEAD has no body, and some servers say 404 for everything; the answer to LIST says why.
         """
-        await self._run("list", f"LIST s3://{bucket}", lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1))
+        await self._requests.run(
+            "list", f"LIST s3://{bucket}", lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        )
+
+    async def _list(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            page = await self._list_page(prefix, token)
+            for entry in page.get("Contents", ()):
+                yield entry
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def _delete_where(self, prefix: str, goes: Callable[[dict[str, Any]], bool]) -> int:
+        deleted = 0
+        batch: list[str] = []
+        async for entry in self._list(prefix):
+            if goes(entry):
+                batch.append(entry["Key"])
+            if len(batch) == _DELETE_BATCH:
+                deleted += await self._delete(batch)
+                batch = []
+        return deleted + (await self._delete(batch) if batch else 0)
 
     async def _list_page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
-        return await self._run(
+        return await self._requests.run(
             "list",
             f"LIST {self.uri(prefix)}",
             lambda: self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **token),
@@ -383,7 +385,7 @@ class ObjectStore:
 
     async def _delete(self, keys: list[str]) -> int:
         objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = await self._run(
+        answer = await self._requests.run(
             "delete",
             f"DELETE {len(keys)} objects of s3://{self.bucket}",
             lambda: self._client.delete_objects(Bucket=self.bucket, Delete=objects),
