@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from botocore.exceptions import ClientError
 
 from tests.support import pdfs
 from tests.support.cluster import RESTRICTED, kubectl, kubectl_json
@@ -201,6 +202,16 @@ class Lab:
         """Whether the operator's bucket is there."""
         found = self.installation.storage.client.list_buckets()["Buckets"]
         return self.bucket in {item["Name"] for item in found}
+
+    def delete_bucket(self) -> bool:
+        """Empty the operator's bucket and delete it; False when a runner has put something into it meanwhile."""
+        try:
+            _remove_bucket(self.installation.storage, self.bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                raise
+            return False
+        return True
 
     def pause(self, seconds: float) -> None:
         """Let a fault last for so long."""
