@@ -312,7 +312,8 @@ class SimulatedOperator(SimulatedWork):
         broken = "the result object is not valid" if storage.results.get((index, action.start)) is False else None
         saved = storage.newest_checkpoint(index, action.chunk.status.fresh_after)
         items = action.chunk.spec.page_count if result else saved
-        self.memory.learn_end(action.chunk.metadata.uid, action.start, EndFacts(result, broken, items))
+        end = EndFacts(result, broken, items, action.pods)
+        self.memory.learn_end(action.chunk.metadata.uid, action.start, end)
 
     def _write_chunk(self, action: WriteChunk) -> None:
         status = action.status

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -167,7 +167,7 @@ class Actor:
                 case ReadEnd():
                     runs = _adopted(memory)
                     end = await read_end(self.store, self.keys(job), action.chunk, action.start, runs)
-                    memory.learn_end(action.chunk.metadata.uid, action.start, end)
+                    memory.learn_end(action.chunk.metadata.uid, action.start, replace(end, pods=action.pods))
                 case ReadAdopted():
                     await self._look_for_result(job, memory, action.chunk)
                 case ReadProgress():

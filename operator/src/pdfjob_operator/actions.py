@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pdfjob_api.conditions import Reason
 from pdfjob_api.contract import TerminationMessage
@@ -52,6 +52,8 @@ class ReadEnd:
 
     chunk: PdfChunk
     start: int
+    pods: frozenset[str] = field(default=frozenset(), compare=False)
+    """UIDs of its pods, all of which have ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,9 @@ def decide_chunk(
             return _end(chunk, active, ending, obs, now, cleanup)
         return _watch(chunk, active, obs, now, cleanup)
     end = obs.facts.ends.get((chunk.metadata.uid, active.number))
-    if end is None:
-        return ChunkDecision(actions=(*cleanup, ReadEnd(chunk, active.number)))
+    if end is None or not end.tells_of(active):
+        pods = frozenset(pod.meta.uid for pod in active.pods)
+        return ChunkDecision(actions=(*cleanup, ReadEnd(chunk, active.number, pods)))
     write = record_end(chunk, active, end, obs.job, now, held=held)
     if obs.caching and is_worth_keeping(obs.job, write.status):
         write = replace(write, keep=True)

@@ -26,6 +26,13 @@ class EndFacts:
     """Why a result object that is there was refused."""
     items: int
     """Pages saved in the newest checkpoint, earlier starts included."""
+    pods: frozenset[str] | None = None
+    """UIDs of the pods that had ended when it was read; None = of all. A Job that a queueing system held back and
+    admitted again has another, which may have stored more."""
+
+    def tells_of(self, start: Start) -> bool:
+        """Whether no pod of the start has come since this was read."""
+        return self.pods is None or all(pod.meta.uid in self.pods for pod in start.pods)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -252,3 +253,16 @@ def test_only_new_content_of_a_heartbeat_is_a_sign_of_life() -> None:
     assert memory.facts.progress["chunk-0", 1].since == NOW
     memory.learn_progress("chunk-0", 1, same.model_copy(update={"done": 2}), NOW + timedelta(seconds=400))
     assert memory.facts.progress["chunk-0", 1].since == NOW + timedelta(seconds=400)
+
+
+def test_what_was_read_when_the_first_pod_of_a_job_had_ended_says_nothing_of_its_second() -> None:
+    """The queueing system took the first; its end could not be written, and the Job was admitted again."""
+    chunk, job = under_way(), raw_job()
+    first, second = raw_pod(terminated(137), uid="first"), raw_pod(terminated(0), uid="second")
+    (read,) = of_type(chunk_decided(chunk, job, first), ReadEnd)
+    known = replace(NOTHING, pods=read.pods)
+    assert written(chunk_decided(chunk, job, first, end=known)).history[-1].start == 1
+    for pods in ([first, second], [second]):
+        (again,) = of_type(chunk_decided(chunk, job, *pods, end=known), ReadEnd)
+        assert "second" in again.pods
+    assert of_type(chunk_decided(chunk, end=known), ReadEnd) == [], "the pod it tells of may be gone by now"
