@@ -39,10 +39,15 @@ def queued_job(*, chunk: int = 0, start: int = 1) -> dict[str, Any]:
 
 
 def decided(
-    job: PdfJob, chunks: list[PdfChunk], facts: Facts, *raws: Mapping[str, Any], seconds: float = 0
+    job: PdfJob,
+    chunks: list[PdfChunk],
+    facts: Facts,
+    *raws: Mapping[str, Any],
+    seconds: float = 0,
+    caching: bool = False,
 ) -> Decision:
     """Decide about a PdfJob with these Jobs and pods, so many seconds after NOW."""
-    return decide(observation(job, chunks, facts, starts_of(*raws)), NOW + timedelta(seconds=seconds))
+    return decide(observation(job, chunks, facts, starts_of(*raws), caching=caching), NOW + timedelta(seconds=seconds))
 
 
 def chunk_decided(
@@ -55,6 +60,7 @@ def chunk_decided(
     seconds: float = 0,
     intent: Intent = Intent.RUN,
     held: ChunkCode | None = None,
+    caching: bool = False,
 ) -> ChunkDecision:
     """Decide about a chunk with these Jobs and pods, so many seconds after NOW.
 
@@ -66,7 +72,8 @@ def chunk_decided(
     number = max([start.number for start in starts.get(index, ())], default=chunk.status.starts)
     ends = {(chunk.metadata.uid, number): end} if end else {}
     known = split_facts(job, 2, 1, **{"ends": ends, **(facts or {})})
-    return decide_chunk(chunk, observation(job, [chunk], known, starts), NOW + timedelta(seconds=seconds), intent, held)
+    obs = observation(job, [chunk], known, starts, caching=caching)
+    return decide_chunk(chunk, obs, NOW + timedelta(seconds=seconds), intent, held)
 
 
 def of_type(decision: Decision | ChunkDecision, kind: type[ActionType]) -> list[ActionType]:

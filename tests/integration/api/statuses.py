@@ -48,6 +48,7 @@ FULL_JOB_STATUS: Final[dict[str, Any]] = PdfJobStatus(
     failed_chunks="3,7-9",
     retries=11,
     sentences=54321,
+    estimated_tokens=2**34,
     tokens=Tokens(input=2**33, output=7),
     result=JobResult(
         files=[ResultFile(format=f, uri=f"s3://b/result.{f}", bytes=2**34, sha256=_SHA) for f in ResultFormat],

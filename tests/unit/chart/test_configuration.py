@@ -43,6 +43,7 @@ def test_values_reach_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     values = {
         "maxConcurrentChunks": 7,
         "logLevel": "debug",
+        "cache": {"maxAgeDays": 0},
         "watchNamespaces": ["team-a"],
         "source": {"maxBytes": 5 * 1024**3, "allowedCidrs": ["10.1.0.0/16"], "allowedBuckets": {"*": ["books/x"]}},
         "runner": {
@@ -53,6 +54,7 @@ def test_values_reach_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     told = settings(render(values), tmp_path, monkeypatch)
     assert (told.max_concurrent_chunks, told.log_level) == (7, "debug")
+    assert told.cache.max_age_days == 0
     assert told.namespaces == ["team-a"]
     assert told.source.max_bytes == 5 * 1024**3
     assert [str(network) for network in told.source.allowed_cidrs] == ["10.1.0.0/16"]

@@ -261,3 +261,9 @@ def test_the_view_of_a_job_with_a_language_model_tells_its_settings_and_tokens()
 
     assert "processor gemini (gemini-test, mode Pdf, 10 pages a request)" in " ".join(text.split())
     assert "120,000 input (1,000 of them cached), 60,000 output, 500 thinking" in " ".join(text.split())
+
+
+def test_the_view_tells_how_many_chunks_came_from_the_cache() -> None:
+    job = make_job(chunks={"total": 40, "pending": 1, "succeeded": 39, "cached": 37}, phase="Running")
+    text = " ".join(plain(render(JobView(job, []), NOW)).split())
+    assert "40 in all: 39 succeeded (37 from the cache), 0 running, 1 pending, 0 failed" in text

@@ -134,3 +134,14 @@ def test_a_job_that_degrades_for_another_reason_tells_it() -> None:
     assert [kind for kind, _, _ in events_of(pdf_job(), old, status(JobCondition.DEGRADED, "True", Reason.NO_POD))] == [
         "Warning"
     ]
+
+
+def test_what_came_from_the_cache_is_told_once_when_every_chunk_has_ended() -> None:
+    under_way = PdfJobStatus(chunks=ChunkCounts(total=40, pending=2, running=1, succeeded=37, cached=37))
+    done = PdfJobStatus(chunks=ChunkCounts(total=40, succeeded=39, failed=1, cached=37))
+    assert events_of(pdf_job(), PdfJobStatus(), under_way) == []
+    told = ("Normal", "CacheUsed", "37 of 40 chunks were taken from the cache")
+    assert events_of(pdf_job(), under_way, done) == events_of(pdf_job(), PdfJobStatus(), done) == [told]
+    assert events_of(pdf_job(), done, done) == []
+    nothing = PdfJobStatus(chunks=ChunkCounts(total=40, succeeded=40))
+    assert events_of(pdf_job(), under_way, nothing) == []
