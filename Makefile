@@ -94,7 +94,7 @@ down: venv ## end the development cluster
 	@$(DEVCLUSTER) down
 
 bench: venv ## run the benchmarks (NAME=overhead for one)
-	@for name in $${NAME:-split runner llm overhead}; do $(PY) -m bench.$$name || exit 1; done
+	@for name in $${NAME:-split runner llm overhead rate_limit}; do $(PY) -m bench.$$name || exit 1; done
 
 soak: cluster ## 200 PdfJobs with failing chunks, the operator killed every minute, 25 min (JOBS=6 for a small one)
 	@$(PY) -m bench.soak

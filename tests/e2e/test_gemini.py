@@ -225,21 +225,3 @@ def test_a_daily_quota_is_waited_for_and_a_model_that_is_not_there_is_named(
     spent.set(Scenario())
     daily.retry("tomorrow")
     daily.succeed()
-
-
-def test_the_rate_limit_is_used_to_the_full_and_seldom_exceeded(place: str, product: None, stub: StubPod) -> None:
-    """Three requests a second for runners that could make twice as many; they find their pace in the first third."""
-    limit, seconds, runners, pages = 30, 10, 6, 360
-    scenario = Scenario(latency_seconds=0.9, limit_requests=limit, limit_seconds=seconds)
-    key = stub.key(scenario)
-    job = send(place, "limited", key, pages, chunk=pages // runners, window=1, parallelism=runners)
-    job.succeed(300)
-    counts = key.counts
-    ends = [moment for moment, status in counts["times"] if status == "200"]
-    settled = range(pages // 3, pages * 7 // 8)
-    first, last = ends[settled.start], ends[settled.stop]
-    rate = len(settled) / (last - first)
-    refused = sum(1 for moment, status in counts["times"] if status == "429" and first <= moment <= last)
-    assert rate >= 0.9 * limit / seconds, (rate, counts["by_status"])
-    assert refused < 0.05 * len(settled), (refused, counts["by_status"])
-    assert set(counts["windows"].values()) == {1}
