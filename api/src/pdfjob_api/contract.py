@@ -112,8 +112,7 @@ class Record(Model):
 
 
 class MissingPage(Model):
-    """A page without text of its own: lost or unreadable, under ``repair: Repair`` only (``INVALID_ITEM``), or one for
-    which a language model gave no answer that could be used (the other `pdfjob_api.errors.ItemCode`)."""
+    """A page without text of its own, and why: one of `pdfjob_api.errors.ItemCode`."""
 
     page: int = Field(ge=1)
     code: str

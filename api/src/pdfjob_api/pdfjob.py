@@ -452,7 +452,9 @@ class Clock(Model):
     """The time for which the job was worked on; limits.jobTimeoutSeconds is held against it."""
 
     seconds: int = Field(default=0, ge=0, description="Whole seconds up to `since`.")
-    since: Time | None = Field(default=None, description="From when on seconds are not yet in `seconds`; absent = it stands.")
+    since: Time | None = Field(
+        default=None, description="From when on seconds are not yet in `seconds`; absent = it stands."
+    )
 
 
 class PdfJobStatus(Model):

@@ -141,9 +141,7 @@ def demo(environment: Mapping[str, str], plugin: Path, document: Path, language:
         note(f"GEMINI_API_KEY is set: the real service is used, model {model}. Your account is charged.")
     else:
         note("GEMINI_API_KEY is not set: this uses a STUB of the Gemini API, a pod of its own that answers without a")
-        note(
-            "model: it cuts the text into sentences by a simple rule. Nothing leaves the cluster, nothing is charged."
-        )
+        note("model: it cuts the text into sentences by a simple rule. Nothing leaves the cluster, nothing is charged.")
         with step(f"deploying the stub in namespace {namespace}"):
             deploy_stub(environment, namespace, image)
         settings["baseUrl"] = stub_url(namespace)
