@@ -23,6 +23,8 @@ KILLS: Final = 10
 MOST_PAID: Final = 1.02
 """Windows paid for each window that there is."""
 SECONDS_AFTER_CANCEL: Final = 5.0
+MOST_SECONDS_AGAIN: Final = 5 + 5
+"""For a document that was done before: 5, and its merge."""
 RUNNER: Final = {
     "resources": {**RESOURCES, "requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 }
@@ -57,6 +59,7 @@ def send(place: str, name: str, key: StubKey, pages: int, *, chunk: int, window:
         "chunking": {"pagesPerChunk": chunk, "thresholdPages": 0},
         "retryPolicy": {"maxRetries": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 5}},
         "runner": RUNNER,
+        "cache": "Ignore",  # what another test has paid for is of no use here
         **spec,
     }
     return submit(place, name, source, processor={"gemini": gemini}, **values)
@@ -225,3 +228,37 @@ def test_a_daily_quota_is_waited_for_and_a_model_that_is_not_there_is_named(
     spent.set(Scenario())
     daily.retry("tomorrow")
     daily.succeed()
+
+
+def test_the_same_document_again_asks_for_nothing_and_is_done_at_once(
+    place: str, product: None, stub: StubPod, storage: Storage
+) -> None:
+    key = stub.key(Scenario(latency_seconds=0.1))
+    source = document(place, 40, pdfs.text_pdf(40, lines=3))
+    settings: dict[str, Any] = {"chunk": 5, "window": 5, "source": source, "cache": "Use"}
+    first = send(place, "paid", key, 40, **settings)
+    paid = first.succeed()
+    requests = key.counts["requests"]
+    assert (requests, paid["chunks"]["cached"]) == (8, 0)
+
+    again = send(place, "again", key, 40, **settings)
+    status = again.succeed()
+    assert key.counts["requests"] == requests, "nothing is asked for"
+    assert (status["chunks"]["cached"], status["chunks"]["total"]) == (8, 8)
+    assert "tokens" not in status
+    assert all(chunk["status"].get("starts", 0) == 0 for chunk in again.chunks())
+    assert again.children("jobs") == []
+    assert again.result(storage) == first.result(storage)
+    assert status["processingSeconds"] <= MOST_SECONDS_AGAIN
+    assert "8 of 8 chunks were taken from the cache" in again.events()
+
+    kubectl("delete", "pdfjob", "paid", "-n", place)
+    send(place, "ignoring", key, 40, **{**settings, "cache": "Ignore"}).succeed()
+    assert key.counts["requests"] == 2 * requests
+    other = stub.key(Scenario(models=("gemini-other",)))
+    send(place, "other", other, 40, gemini={"model": "gemini-other"}, **settings).succeed()
+    assert other.counts["requests"] == requests, "another model answers something else"
+    assert send(place, "late", key, 40, **settings).succeed()["chunks"]["cached"] == 8, "the cache outlives the job"
+    again.retry("better", chunks=[3], force=True)
+    wait_until(lambda: key.counts["requests"] == 2 * requests + 1, "a forced retry asks again", 60)
+    assert again.succeed()["chunks"]["cached"] == 7
