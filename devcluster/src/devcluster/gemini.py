@@ -156,6 +156,8 @@ def _show_tokens(environment: Mapping[str, str], namespace: str) -> None:
     tokens = job["status"].get("tokens", {})
     counts = ", ".join(f"{tokens.get(name, 0):,} {name}" for name in ("input", "output", "cached", "thinking"))
     note(f"tokens: {counts}")
+    if cached := job["status"].get("chunks", {}).get("cached"):
+        note(f"{cached} of the chunks came from the result cache of an earlier run and cost nothing")
 
 
 def kubectl(environment: Mapping[str, str], *words: str, stdin: str | None = None) -> str:
