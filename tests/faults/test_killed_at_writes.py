@@ -22,6 +22,7 @@ from tests.support.fault_verdict import (
     nothing_paid_twice,
     verdict,
 )
+from tests.support.gemini import stub_pod
 
 Story = Callable[[Lab, Reference], None]
 QUICK: Final = {"backoff": {"initialSeconds": 1, "maxSeconds": 2}}
@@ -115,6 +116,31 @@ def damaged_life(lab: Lab, reference: Reference) -> None:
     lived_through(lab)
 
 
+def paid_once(lab: Lab, reference: Reference) -> None:
+    """Language work is done once; the same document again takes its results from the cache and starts no pod.
+
+    A model answers otherwise than the local text: the reference does not hold for it.
+    """
+    with stub_pod() as stub:
+        key = stub.key()
+        processor = key.processor(lab.api.namespace)
+        first = lab.submit(processor=processor)
+        lab.wait(first.finished, "the first job has ended")
+        asked = key.counts["requests"]
+        assert asked == first.status["chunks"]["total"]
+        first.delete()
+        nothing_left(lab, first)
+        second = lab.submit(processor=processor)
+        lab.wait(second.finished, "the second job has ended")
+        assert second.status["phase"] == "Succeeded", lab.describe()
+        assert second.status["chunks"]["cached"] == second.status["chunks"]["total"]
+        assert key.counts["requests"] == asked, "what was paid for was paid for again"
+        assert not lab.pods.of(second.uid)
+    second.delete()
+    nothing_left(lab, second)
+    lived_through(lab)
+
+
 def own_bucket(lab: Lab, reference: Reference) -> None:
     """The bucket of the embedded storage does not exist yet."""
     lab.wait(lab.bucket_exists, "the bucket is there")
@@ -145,7 +171,9 @@ CASES: Final = {
     "patch pdfchunks/status": Case(occurrences=(1, 3, 5)),
     "patch pdfjobs": Case(occurrences=(1, 2), stage="ends"),
     "patch pdfjobs/status": Case(occurrences=(1, 2, 3, 4)),
+    "put cached": Case(paid_once, occurrences=(1, 3)),
     "put chunk": Case(occurrences=(1, 3), stage="split"),
+    "put chunk_result": Case(paid_once, occurrences=(1, 3)),
     "put error": Case(chunk_fails_once),
     "put history_record": Case(stage="end"),
     "put manifest": Case(stage="split"),
@@ -172,7 +200,7 @@ def runs() -> Iterator[object]:
 
 def test_every_writing_method_of_the_clients_is_known() -> None:
     assert writing_methods("storage/kubernetes.py", "_call", frozenset({"GET"})) == CLUSTER_VERBS
-    assert writing_methods("storage/s3.py", "_run", frozenset({"get", "head", "list", "head_bucket"})) == STORE_VERBS
+    assert writing_methods("storage/s3.py", "run", frozenset({"get", "head", "list", "head_bucket"})) == STORE_VERBS
 
 
 def test_no_case_is_left_of_a_write_that_is_no_longer_made() -> None:

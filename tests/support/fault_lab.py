@@ -53,7 +53,7 @@ class Installation:
 
     def remove_objects(self, namespace: str) -> None:
         """Remove everything of a namespace from the installation's bucket."""
-        for folder in ("inbox", "jobs", "history"):
+        for folder in ("inbox", "jobs", "history", "cache"):
             for key in self.storage.keys(f"pdfjob/{folder}/{namespace}/"):
                 self.storage.client.delete_object(Bucket=self.storage.bucket, Key=key)
 

@@ -28,14 +28,17 @@ _CLUSTER: Final = {
     "create_event": "create events",
 }
 """Writing methods of `storage.kubernetes.Cluster`, as seen on the wire; the first argument is the kind."""
-_STORE: Final = {
+_STORE: Final[dict[str, tuple[int | None, str | None]]] = {
     "put": (0, "put {}"),
     "upload": (1, "put {}"),
+    "copy": (1, "put {}"),
     "delete": (0, "delete {}"),
     "delete_prefix": (0, "delete {}"),
-    "create_bucket": None,
+    "create_bucket": (None, "create_bucket bucket"),
+    "delete_older": (None, None),
 }
-"""Writing methods of `storage.s3.ObjectStore`: which argument is the key, and how it is seen on the wire."""
+"""Writing methods of `storage.s3.ObjectStore`: which argument is the key, and how it is seen on the wire. The sweep of
+the cache by age is no work on a PdfJob: what it leaves, the next one takes."""
 
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -80,11 +83,10 @@ class _Reader:
             kinds = self._values(call.args[0], function, where) if "{}" in form else {""}
             yield from (form.format(kind.lower()) for kind in kinds)
         elif owner == "store" and target.attr in _STORE:
-            place = _STORE[target.attr]
-            if place is None:
-                yield "create_bucket bucket"
-            else:
-                yield from (place[1].format(key) for key in self._values(call.args[place[0]], function, where))
+            place, seen = _STORE[target.attr]
+            if seen is not None:
+                keys = {""} if place is None else self._values(call.args[place], function, where)
+                yield from (seen.format(key) for key in keys)
 
     def _values(self, node: ast.expr, function: _Function, where: str) -> set[str]:
         """Return what an argument can be: a constant's name, a key's name, or whatever a variable was given."""

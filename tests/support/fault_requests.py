@@ -26,6 +26,7 @@ _KEYS: Final = (
     ("root", re.compile(r"/jobs/[^/]+/[^/]+/$")),
     ("history_record", re.compile(r"/history/[^/]+/[^/]+/[^/]+/job\.json$")),
     ("error", re.compile(r"/history/[^/]+/[^/]+/[^/]+/errors/")),
+    ("cached", re.compile(r"/cache/[^/]+/[^/]+\.json$")),
     ("inbox", re.compile(r"/inbox/")),
 )
 """Names of `pdfjob_api.keys.JobKeys` by the form of the key."""
