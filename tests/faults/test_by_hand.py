@@ -13,6 +13,8 @@ from tests.support.fault_verdict import Reference, ended_badly, lived_through, n
 
 QUICK: Final = {"maxRetries": 1, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
 SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "1.5"}]}
+SLOWER: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "5"}]}
+"""For a pod that the garbage collector ends: that takes seconds when many tests run."""
 DAMAGE: Final = b'{"this is": "no '
 
 
@@ -245,7 +247,7 @@ def test_merged_file_taken_while_merging(deed: Callable[[Lab, str], None], lab: 
 @either
 @fault("checkpoint {deed} of an interrupted start", "run")
 def test_checkpoint_taken_between_two_starts(deed: Callable[[Lab, str], None], lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
+    job = lab.submit(runner=SLOWER)
     lab.wait(is_at_work(lab, job, 1), "chunk 1 is worked on")
     with lab.hold_runner(1) as gate:
         lab.api.delete("jobs", "book-c00001-a1")

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.error import URLError
 
 from devcluster import gemini
 from gemini_stub import Scenario
 from tests.support.cluster import environment, fresh_namespace, kubectl_json
-from tests.support.product import images
+from tests.support.product import images, wait_until
 
 SECRET = "gemini-key"
 """Name of the Secret that `StubKey.secret` makes."""
@@ -73,6 +74,14 @@ class StubPod:
         """As pods reach it."""
         return gemini.stub_url(self.namespace)
 
+    def answers(self) -> bool:
+        """Whether its service leads to it: that may come a moment after its pod is ready."""
+        try:
+            self.key().revoke()
+        except URLError:
+            return False
+        return True
+
     def key(self, scenario: Scenario | Mapping[str, Any] | None = None) -> StubKey:
         """Register a new key."""
         found = scenario if isinstance(scenario, Scenario) else Scenario.from_json(scenario or {})
@@ -87,7 +96,9 @@ def stub_pod() -> Iterator[StubPod]:
     with fresh_namespace("test-gemini") as namespace:
         gemini.deploy_stub(environment(), namespace, images()["runner"])
         service = kubectl_json("get", "service", gemini.STUB, "-n", namespace)["spec"]
-        yield StubPod(namespace, f"http://{service['clusterIP']}:{service['ports'][0]['port']}")
+        found = StubPod(namespace, f"http://{service['clusterIP']}:{service['ports'][0]['port']}")
+        wait_until(found.answers, "the stub answers at the address of its service", 30)
+        yield found
 
 
 def _ask(method: str, url: str, body: bytes | None = None) -> dict[str, Any]:
