@@ -101,7 +101,10 @@ HttpUrl = Annotated[
     Field(
         max_length=2048,
         json_schema_extra=rules(
-            ("self.matches('^https?://[^/?#@]+')", "baseUrl must start with http:// or https:// and name a host")
+            (
+                "self.matches('^https?://[^/?#@]+(/[^?#]*)?$')",
+                "baseUrl must start with http:// or https:// and name a host",
+            )
         ),
     ),
 ]

@@ -12,6 +12,7 @@ from tests.support.cluster import kubectl
 pytestmark = pytest.mark.usefixtures("crds")
 
 Change = dict[str, Any]
+GEMINI: Change = {"model": "m", "apiKeySecretRef": {"name": "gemini"}}
 
 _FAILED_CHUNKS = "spec.failurePolicy.maxFailedChunks"
 _COUNT_OR_PERCENT = "must be a number of at least 0 or a percentage from 0% to 100%"
@@ -71,9 +72,27 @@ BAD_JOBS: list[tuple[str, Change, list[str]]] = [
     (
         "both processors",
         {"processor.custom": {"image": "example.com/runner:1"}},
-        ["spec.processor", "exactly one of processor.local, processor.custom must be set"],
+        ["spec.processor", "exactly one of processor.local, processor.gemini, processor.custom must be set"],
     ),
-    ("no processor", {"processor": {}}, ["spec.processor", "exactly one of processor.local, processor.custom"]),
+    ("no processor", {"processor": {}}, ["spec.processor", "exactly one of processor.local, processor.gemini"]),
+    ("gemini without a key", {"processor": {"gemini": {"model": "m"}}}, ["apiKeySecretRef", "Required value"]),
+    (
+        "gemini with a gateway of another kind",
+        {"processor": {"gemini": {**GEMINI, "baseUrl": "ftp://gateway.example.com"}}},
+        ["spec.processor.gemini.baseUrl", "baseUrl must start with http:// or https:// and name a host"],
+    ),
+    (
+        "gemini with a password in the address",
+        {"processor": {"gemini": {**GEMINI, "baseUrl": "https://me:secret@gateway.example.com"}}},
+        ["spec.processor.gemini.baseUrl", "baseUrl must start with http:// or https:// and name a host"],
+    ),
+    (
+        "gemini told twice how to think",
+        {"processor": {"gemini": {**GEMINI, "thinkingConfig": {"thinkingBudget": 0, "thinkingLevel": "Low"}}}},
+        ["only one of thinkingConfig.thinkingBudget, thinkingConfig.thinkingLevel may be set"],
+    ),
+    ("maxFailedItems -1", {"failurePolicy.maxFailedItems": -1}, ["must be a number of at least 0 or a percentage"]),
+    ("cache sometimes", {"cache": "Sometimes"}, ["spec.cache", "Unsupported value"]),
     ("processor of another kind", {"processor": {"magic": {}}}, ["spec.processor.magic", "unknown field"]),
     ("language by name", {"processor.local.language": "French"}, ["spec.processor.local.language", "^[a-z]{2,3}$"]),
     (

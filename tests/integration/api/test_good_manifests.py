@@ -163,7 +163,11 @@ def test_settings_that_may_change_in_flight_do(job: str) -> None:
     [
         ('{"spec":{"suspend":true}}', "suspend", True),
         ('{"spec":{"priority":9}}', "priority", 9),
-        ('{"spec":{"failurePolicy":{"maxFailedChunks":"5%"}}}', "failurePolicy", {"maxFailedChunks": "5%"}),
+        (
+            '{"spec":{"failurePolicy":{"maxFailedChunks":"5%"}}}',
+            "failurePolicy",
+            {**DEFAULTS["failurePolicy"], "maxFailedChunks": "5%"},
+        ),
         ('{"spec":{"limits":{"jobTimeoutSeconds":3600}}}', "limits", {**DEFAULTS["limits"], "jobTimeoutSeconds": 3600}),
         (
             '{"spec":{"retryRequest":{"id":"now","chunks":[2,5],"force":true}}}',
