@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, Reason
+from pdfjob_api.jobstatus import PdfJobStatus, SourceStatus
 from pdfjob_api.meta import JobMeta, LastError, ObjectMeta
 from pdfjob_api.names import (
     FINALIZER,
@@ -21,7 +22,7 @@ from pdfjob_api.names import (
     start_name,
 )
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk, PdfChunkSpec, PdfChunkStatus
-from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobSpec, PdfJobStatus, S3Source, Source, SourceStatus
+from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobSpec, S3Source, Source
 from pdfjob_operator.clock import to_wire
 from pdfjob_operator.observation import Facts, Observation, Start
 from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash

@@ -8,9 +8,10 @@ from typing import Any, Final, TypeVar
 
 from pdfjob_api.conditions import JobCondition
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import ChunkResultStatus, Outcome, PdfChunk, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.actions import Action, CreateJob, Decision, WriteChunk
 from pdfjob_operator.decide import decide
 from pdfjob_operator.decide_chunk import ChunkDecision, decide_chunk

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import JobCondition
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.actions import (
     Action,
     AddFinalizer,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pdfjob_api.conditions import ChunkPhase, Reason
-from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
+from pdfjob_api.jobstatus import ResultFile, ResultFormat, SourceStatus
+from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.memory import JobMemory

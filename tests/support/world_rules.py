@@ -12,9 +12,10 @@ from typing import Any, Final
 from typing_extensions import override
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START
 from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus, RetryRequest
+from pdfjob_api.pdfjob import PdfJob, RetryRequest
 from pdfjob_operator.chunk_end import MAX_UNCOUNTED
 from pdfjob_operator.clock import from_wire
 from pdfjob_operator.conditions import is_true

@@ -9,9 +9,9 @@ from pydantic import Field
 from .base import Model
 from .conditions import ChunkPhase, JobPhase
 from .contract import Tokens
+from .jobstatus import ChunkCounts, JobResult, LastRetry, ShutdownStatus, SourceStatus
 from .meta import Condition, LastError
 from .pdfchunk import Outcome, StartRecord
-from .pdfjob import ChunkCounts, JobResult, LastRetry, ShutdownStatus, SourceStatus
 
 
 class ChunkRecord(Model):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pdfjob_api.conditions import JobCondition, JobPhase
+from pdfjob_api.jobstatus import LastRetry
 from pdfjob_api.names import ANNOTATION_REQUESTED_BY, GROUP
-from pdfjob_api.pdfjob import LastRetry, PdfJob, Shutdown
+from pdfjob_api.pdfjob import PdfJob, Shutdown
 
 from .cluster import Cluster
 from .errors import ClusterError, InterruptError, VerbRefusedError, WaitTimeoutError

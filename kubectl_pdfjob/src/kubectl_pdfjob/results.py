@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat
+from pdfjob_api.jobstatus import ResultFile, ResultFormat
+from pdfjob_api.pdfjob import PdfJob
 
 from .cluster import Cluster
 from .errors import JobFailedError, StorageError, UsageError

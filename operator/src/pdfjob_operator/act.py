@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import structlog
 
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_JOB_UID
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .actions import (
     Action,

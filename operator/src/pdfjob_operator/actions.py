@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from pdfjob_api.conditions import Reason
 from pdfjob_api.contract import TerminationMessage
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import PdfJobStatus
 
 from .observation import Start, WorkKind
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import Tokens
+from pdfjob_api.jobstatus import ChunkCounts, Items, Summary
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts, Items, Summary
 
 from .chunk_end import saved_before
 from .observation import Observation

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pdfjob_api.conditions import JobCondition, JobPhase
+from pdfjob_api.jobstatus import LastRetry, PdfJobStatus
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import DeletionPolicy, LastRetry, PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import DeletionPolicy, PdfJob
 
 from .actions import (
     Action,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from pdfjob_api.conditions import Reason
-from pdfjob_api.pdfjob import ResultFormat
+from pdfjob_api.jobstatus import ResultFormat
 from pdfjob_api.processing import Repair
 
 from .planning import ChunkRange

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from pdfjob_api.conditions import UNDER_WAY, JobCondition, Reason
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 
 _TOLD: Final = (
     JobCondition.ACCEPTED,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from pdfjob_api.pdfjob import Clock
+from pdfjob_api.jobstatus import Clock
 
 from .clock import from_wire, to_wire
 

@@ -20,9 +20,10 @@ from typing_extensions import override
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.contract import TerminationMessage, Tokens
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.jobstatus import ChunkCounts, PdfJobStatus
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import Ending, EndReason, Outcome, PdfChunk, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import ChunkCounts, PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .cache import Cache
 from .chunk_end import saved_before

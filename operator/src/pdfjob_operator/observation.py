@@ -9,8 +9,9 @@ from enum import StrEnum
 
 from pdfjob_api.conditions import Reason
 from pdfjob_api.contract import Progress
+from pdfjob_api.jobstatus import ResultFile
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
-from pdfjob_api.pdfjob import PdfJob, ResultFile
+from pdfjob_api.pdfjob import PdfJob
 
 from .plan import Manifest, Plan
 from .views import JobView, PodView

@@ -16,8 +16,9 @@ from pydantic import Field
 from pdfjob_api.base import Model
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.jobstatus import LastRetry, SourceStatus
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import LastRetry, PdfJobSpec, SourceStatus
+from pdfjob_api.pdfjob import PdfJobSpec
 
 from .planning import ChunkRange, plan_ranges
 

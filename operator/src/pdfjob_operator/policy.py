@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pdfjob_api.jobstatus import ChunkCounts
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts
 
 from .observation import Observation
 

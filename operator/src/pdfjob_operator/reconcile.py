@@ -9,7 +9,8 @@ from typing import Final
 import structlog
 
 from pdfjob_api.conditions import JobCondition
-from pdfjob_api.pdfjob import PdfJob, PdfJobStatus
+from pdfjob_api.jobstatus import PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .act import Actor
 from .actions import (

@@ -14,11 +14,12 @@ import structlog
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.history import ChunkRecord, ErrorRecord, JobRecord, PodState
+from pdfjob_api.jobstatus import ChunkCounts
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.meta import LastError
 from pdfjob_api.names import start_name
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts, PdfJob
+from pdfjob_api.pdfjob import PdfJob
 
 from .clock import to_wire, utc_now
 from .counts import count_cached

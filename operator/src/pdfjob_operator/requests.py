@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import LastRetry, PdfJobStatus, RefusedChunks
 from pdfjob_api.pdfchunk import ChunkRetry, PdfChunk, PdfChunkStatus
-from pdfjob_api.pdfjob import LastRetry, PdfJob, PdfJobStatus, RefusedChunks, RetryRequest, Shutdown
+from pdfjob_api.pdfjob import PdfJob, RetryRequest, Shutdown
 
 from .chunk_end import retry_limit
 from .clock import to_wire

@@ -8,9 +8,9 @@ from typing import Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, Reason
 from pdfjob_api.errors import CHUNK_CODES, JOB_CODES, ChunkCode, JobCode
+from pdfjob_api.jobstatus import ChunkCounts
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts
 
 from .chunk_wait import waiting_since
 from .clock import to_wire

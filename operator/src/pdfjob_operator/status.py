@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JOB_CODES, JobCode
+from pdfjob_api.jobstatus import ChunkCounts, JobResult, LastRetry, PdfJobStatus, ShutdownStatus
 from pdfjob_api.meta import LastError
 from pdfjob_api.names import ANNOTATION_REQUESTED_BY
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import ChunkCounts, JobResult, LastRetry, PdfJob, PdfJobStatus, ShutdownStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true

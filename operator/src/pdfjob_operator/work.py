@@ -20,10 +20,11 @@ import structlog
 from pdfjob_api.conditions import ChunkPhase, Reason
 from pdfjob_api.contract import MAX_RESULT_BYTES
 from pdfjob_api.gemini import GeminiMode
+from pdfjob_api.jobstatus import ResultFile, ResultFormat, SourceStatus
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.names import ANNOTATION_FILE_NAME, run_of
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob, ResultFile, ResultFormat, SourceStatus
+from pdfjob_api.pdfjob import PdfJob
 
 from .cache import Cache
 from .clock import from_wire, utc_now

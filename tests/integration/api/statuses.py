@@ -7,17 +7,7 @@ from typing import Any, Final
 from pdfjob_api.conditions import ChunkCondition, ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Tokens
 from pdfjob_api.errors import ChunkCode
-from pdfjob_api.meta import Condition, LastError
-from pdfjob_api.pdfchunk import (
-    ChunkResultStatus,
-    ChunkRetry,
-    Ending,
-    EndReason,
-    Outcome,
-    PdfChunkStatus,
-    StartRecord,
-)
-from pdfjob_api.pdfjob import (
+from pdfjob_api.jobstatus import (
     ChunkCounts,
     Clock,
     Items,
@@ -30,6 +20,16 @@ from pdfjob_api.pdfjob import (
     ShutdownStatus,
     SourceStatus,
     Summary,
+)
+from pdfjob_api.meta import Condition, LastError
+from pdfjob_api.pdfchunk import (
+    ChunkResultStatus,
+    ChunkRetry,
+    Ending,
+    EndReason,
+    Outcome,
+    PdfChunkStatus,
+    StartRecord,
 )
 
 _TIME: Final = "2026-11-22T05:10:45Z"

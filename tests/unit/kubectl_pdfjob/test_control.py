@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubectl_pdfjob.control import answer_lines, new_request_id
-from pdfjob_api.pdfjob import LastRetry, RefusedChunks
+from pdfjob_api.jobstatus import LastRetry, RefusedChunks
 
 from .builders import NOW
 

@@ -10,7 +10,7 @@ import pytest
 
 from kubectl_pdfjob.errors import JobFailedError, StorageError, UsageError
 from kubectl_pdfjob.results import choose_file, sentences, verified, write_file
-from pdfjob_api.pdfjob import ResultFile, ResultFormat
+from pdfjob_api.jobstatus import ResultFile, ResultFormat
 
 from .builders import condition, failed_job, finished_job, running_job
 

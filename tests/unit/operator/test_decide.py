@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import DeletionPolicy, PdfJobStatus
+from pdfjob_api.pdfjob import DeletionPolicy
 from pdfjob_operator.actions import (
     AddFinalizer,
     DeleteChunks,

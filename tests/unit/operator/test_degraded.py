@@ -8,9 +8,10 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfchunk import Outcome, PdfChunk
-from pdfjob_api.pdfjob import Limits, PdfJob, PdfJobStatus, Shutdown
+from pdfjob_api.pdfjob import Limits, PdfJob, Shutdown
 from tests.support.builders import at, pdf_chunk, pdf_job, raw_job, raw_pod, running, split_facts, succeeded
 from tests.support.deciding import condition, decided, queued_job, record, started
 

@@ -6,8 +6,9 @@ import pytest
 
 from pdfjob_api.conditions import JobCondition, Reason
 from pdfjob_api.errors import ChunkCode, JobCode
+from pdfjob_api.jobstatus import ChunkCounts, LastRetry, PdfJobStatus, RefusedChunks, SourceStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import ChunkCounts, Chunking, LastRetry, PdfJobStatus, RefusedChunks, SourceStatus
+from pdfjob_api.pdfjob import Chunking
 from pdfjob_operator.events import events_of
 from tests.support.builders import at, pdf_job
 

@@ -6,8 +6,9 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JobCode
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import FailurePolicy, PdfJobStatus
+from pdfjob_api.pdfjob import FailurePolicy
 from pdfjob_operator.actions import Decision, StartWork
 from pdfjob_operator.observation import Merged, WorkKind
 from pdfjob_operator.plan import merge_inputs

@@ -9,8 +9,9 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JobCode
+from pdfjob_api.jobstatus import ChunkCounts, Clock, PdfJobStatus
 from pdfjob_api.pdfchunk import EndReason, PdfChunk
-from pdfjob_api.pdfjob import ChunkCounts, Clock, Limits, PdfJobStatus, RetryRequest, Shutdown
+from pdfjob_api.pdfjob import Limits, RetryRequest, Shutdown
 from pdfjob_operator.actions import DeleteJob, StartWork, WriteChunk
 from pdfjob_operator.intent import Intent, intent_of
 from pdfjob_operator.observation import Facts, WorkError, WorkKind

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import PdfJobStatus, TtlSecondsAfterFinished
+from pdfjob_api.pdfjob import TtlSecondsAfterFinished
 from pdfjob_operator.actions import DeleteJob, DeletePod, DeleteSelf, StartWork, StopWork, WriteChunk
 from pdfjob_operator.observation import Facts, WorkError, WorkKind
 from tests.support.builders import NOW, at, pdf_chunk, pdf_job, raw_job, raw_pod, running, succeeded

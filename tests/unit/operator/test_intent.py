@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from pdfjob_api.pdfjob import Clock, Limits, PdfJobStatus, Shutdown
+from pdfjob_api.jobstatus import Clock, PdfJobStatus
+from pdfjob_api.pdfjob import Limits, Shutdown
 from pdfjob_operator.intent import Intent, intent_of
 from tests.support.builders import NOW, at, pdf_job
 

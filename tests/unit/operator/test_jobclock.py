@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdfjob_api.conditions import ChunkPhase, JobPhase, Reason
-from pdfjob_api.pdfjob import Clock, Limits, PdfJob, PdfJobStatus
+from pdfjob_api.jobstatus import Clock, PdfJobStatus
+from pdfjob_api.pdfjob import Limits, PdfJob
 from pdfjob_operator.decide import decide
 from pdfjob_operator.jobclock import advance, elapsed, folded
 from pdfjob_operator.observation import Facts, Observation, WorkKind

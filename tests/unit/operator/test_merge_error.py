@@ -9,8 +9,9 @@ from typing import Final
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import LastRetry, PdfJobStatus
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import LastRetry, PdfJob, PdfJobStatus, RetryRequest
+from pdfjob_api.pdfjob import PdfJob, RetryRequest
 from pdfjob_operator.actions import Decision, StartWork
 from pdfjob_operator.memory import JobMemory
 from pdfjob_operator.observation import WorkError, WorkKind

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pdfjob_api.contract import ChunkResult, MissingPage, Record
-from pdfjob_api.pdfjob import ResultFormat
+from pdfjob_api.jobstatus import ResultFormat
 from pdfjob_api.rendering import Gap, Piece, new_format, pieces_of, rendered
 from pdfjob_operator.documents import Documents, Merged, MergeError, MergeInput, MissingPart, ResultPart
 from pdfjob_operator.settings import DocumentSettings

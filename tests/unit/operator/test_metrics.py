@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobPhase
+from pdfjob_api.jobstatus import ChunkCounts, LastRetry, PdfJobStatus
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import (
     ChunkResultStatus,
@@ -19,7 +20,7 @@ from pdfjob_api.pdfchunk import (
     PdfChunkStatus,
     StartRecord,
 )
-from pdfjob_api.pdfjob import ChunkCounts, LastRetry, PdfJob, PdfJobStatus
+from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.chunk_end import cancelled
 from pdfjob_operator.decide_chunk import reopened

@@ -8,10 +8,11 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.errors import JobCode
+from pdfjob_api.jobstatus import ChunkCounts, Clock, PdfJobStatus, ShutdownStatus
 from pdfjob_api.meta import ManagedFields
 from pdfjob_api.names import ANNOTATION_REQUESTED_BY
 from pdfjob_api.pdfchunk import EndReason, PdfChunk
-from pdfjob_api.pdfjob import ChunkCounts, Clock, Limits, PdfJob, PdfJobStatus, Shutdown, ShutdownStatus
+from pdfjob_api.pdfjob import Limits, PdfJob, Shutdown
 from pdfjob_operator.actions import DeleteJob, DeletePod, StartWork, StopWork, WriteChunk
 from pdfjob_operator.observation import Facts, WorkError, WorkKind
 from tests.support.builders import (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pdfjob_api.pdfjob import Chunking, HttpSource, Limits, Output, ResultFormat, RetryPolicy, S3Source, Source
+from pdfjob_api.jobstatus import ResultFormat
+from pdfjob_api.pdfjob import Chunking, HttpSource, Limits, Output, RetryPolicy, S3Source, Source
 from pdfjob_api.processing import CustomProcessor, LocalProcessor, Processor, Repair
 from pdfjob_operator.plan import Plan, inputs_hash, settings_hash
 from tests.support.builders import pdf_job, plan_of

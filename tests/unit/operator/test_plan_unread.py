@@ -8,8 +8,9 @@ from typing import Any, Final
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import Clock, PdfJobStatus
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import Clock, Limits, PdfJob, PdfJobStatus, Shutdown
+from pdfjob_api.pdfjob import Limits, PdfJob, Shutdown
 from pdfjob_operator.observation import Facts, WorkError, WorkKind
 from pdfjob_operator.status import compute_status
 from tests.support.builders import NOW, failed, manifest_of, observation, pdf_chunk, pdf_job, plan_of, succeeded

@@ -15,8 +15,9 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import PdfJobStatus, RetryRequest, Shutdown, TtlSecondsAfterFinished
+from pdfjob_api.pdfjob import RetryRequest, Shutdown, TtlSecondsAfterFinished
 from pdfjob_operator.act import Actor
 from pdfjob_operator.actions import DeleteJob, WriteChunk
 from pdfjob_operator.cache import Cache

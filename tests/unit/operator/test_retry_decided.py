@@ -7,19 +7,10 @@ from typing import Any
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.jobstatus import ChunkCounts, Clock, JobResult, LastRetry, PdfJobStatus
 from pdfjob_api.meta import Condition, LastError
 from pdfjob_api.pdfchunk import ChunkRetry, ChunkRetryRequest, PdfChunk
-from pdfjob_api.pdfjob import (
-    ChunkCounts,
-    Clock,
-    JobResult,
-    LastRetry,
-    Limits,
-    PdfJob,
-    PdfJobStatus,
-    RetryRequest,
-    Shutdown,
-)
+from pdfjob_api.pdfjob import Limits, PdfJob, RetryRequest, Shutdown
 from pdfjob_operator.actions import CreateJob, StartWork, StopWork, WriteChunk
 from pdfjob_operator.observation import Facts, Merged, WorkKind
 from pdfjob_operator.plan import merge_inputs

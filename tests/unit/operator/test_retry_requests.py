@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobPhase
+from pdfjob_api.jobstatus import ChunkCounts, LastRetry, PdfJobStatus
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfchunk import ChunkRetry, ChunkRetryRequest, PdfChunk
-from pdfjob_api.pdfjob import ChunkCounts, LastRetry, PdfJob, PdfJobStatus, RetryPolicy, RetryRequest, Shutdown
+from pdfjob_api.pdfjob import PdfJob, RetryPolicy, RetryRequest, Shutdown
 from pdfjob_operator.observation import Facts
 from pdfjob_operator.requests import Answer, answer_chunk, answer_event, answer_job, pending_request
 from tests.support.builders import NOW, at, failed, observation, pdf_chunk, pdf_job, succeeded

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, Tokens
 from pdfjob_api.errors import JobCode
+from pdfjob_api.jobstatus import PdfJobStatus, ResultFile, ResultFormat
 from pdfjob_api.pdfchunk import Outcome, PdfChunk
-from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobStatus, ResultFile, ResultFormat
+from pdfjob_api.pdfjob import Chunking, PdfJob
 from pdfjob_operator.observation import Facts, Heartbeat, Merged, WorkError, WorkKind
 from pdfjob_operator.plan import merge_inputs
 from pdfjob_operator.status import compute_status

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
+from pdfjob_api.jobstatus import LastRetry, PdfJobStatus
 from pdfjob_api.pdfchunk import ChunkRetry, Outcome, PdfChunkStatus, StartRecord
-from pdfjob_api.pdfjob import Backoff, LastRetry, PdfJob, PdfJobStatus, RetryPolicy
+from pdfjob_api.pdfjob import Backoff, PdfJob, RetryPolicy
 from pdfjob_operator.clock import from_wire
 from pdfjob_operator.throttle import COMMON, Throttle, throttle_of
 from tests.support.builders import NOW, at, pdf_job
