@@ -28,6 +28,7 @@ def test_a_real_manual_becomes_text_with_every_page(namespace: str, storage: Sto
         "retryScheduled": 0,
         "failed": 0,
         "cancelled": 0,
+        "cached": 0,
     }
     assert status["progressPercent"] == 100
     assert status["summary"] == {"progress": "100%", "chunks": "6/6"}
