@@ -161,7 +161,6 @@ def test_stop_names_the_user_as_the_api_server_knows_them(namespace: str, tmp_pa
     operator.running(4)
     rights = {"apiGroups": ["pdfjob.dev"], "resources": ["pdfjobs"], "verbs": ["get", "patch"]}
     config = user_kubeconfig(namespace, tmp_path / "kubeconfig", rights)
-    kubectl("label", "namespace", namespace, "pdfjob-tests/plays-the-operator-")
     user = f"system:serviceaccount:{namespace}:user"
     done = pdfjob("stop", "novel", "-n", namespace, "--kubeconfig", str(config))
 
