@@ -8,7 +8,7 @@ more are burnt: one probe at a time, with growing pauses, until one succeeds or 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,7 +73,17 @@ def throttle_of(job: PdfJob, chunks: Mapping[int, PdfChunkStatus], *, answered: 
     if held is None or last is None:
         return Throttle(_adapted(records, spec))
     delay = retry_delay(job.spec.retry_policy.backoff, failures, f"{job.metadata.uid}/{last}")
-    return Throttle(1, held, from_wire(last) + timedelta(seconds=delay))
+    probe_at = from_wire(last) + timedelta(seconds=delay)
+    return Throttle(1, held, max(probe_at, min(_named_times(chunks, held), default=probe_at)))
+
+
+def _named_times(chunks: Mapping[int, PdfChunkStatus], held: ChunkCode) -> Iterator[datetime]:
+    """Yield when chunks that met the rate limit are due: the service may have named the time, and it holds for all."""
+    if held is not ChunkCode.RATE_LIMIT:
+        return
+    for status in chunks.values():
+        if status.next_retry_time is not None and status.history and status.history[-1].code == held:
+            yield from_wire(status.next_retry_time)
 
 
 def _failed_commonly(status: PdfChunkStatus) -> bool:

@@ -112,6 +112,20 @@ def test_one_refusal_of_a_key_that_never_worked_holds_the_job() -> None:
     assert len(started(decided(job, chunks, split_facts(job, 12, 6, answered=True), seconds=60))) == 4
 
 
+def test_a_daily_quota_holds_the_chunks_that_never_ran_as_well() -> None:
+    """Each of them would start a pod to hear the same."""
+    job = gemini_job(parallelism=4)
+    history = [record(code=ChunkCode.RATE_LIMIT, counted=False, finished=0)]
+    spent = [
+        pdf_chunk(index, phase=ChunkPhase.RETRY_SCHEDULED, starts=1, next_retry_time=at(7200 + index), history=history)
+        for index in range(4)
+    ]
+    chunks = [*spent, pdf_chunk(4), pdf_chunk(5)]
+    facts = split_facts(job, 12, 6, answered=True)
+    assert started(decided(job, chunks, facts, seconds=7199)) == []
+    assert started(decided(job, chunks, facts, seconds=7201)) == [0]
+
+
 def test_a_new_operator_knows_from_the_tokens_that_the_service_has_answered() -> None:
     job = gemini_job()
     facts = split_facts(job, 4, 2)
