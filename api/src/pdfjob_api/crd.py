@@ -11,14 +11,24 @@ import yaml
 from pydantic import BaseModel
 from typing_extensions import override
 
-from .names import GROUP, PDFCHUNK_KIND, PDFCHUNK_PLURAL, PDFJOB_KIND, PDFJOB_PLURAL, VERSION
+from .creditaccount import CreditAccount
+from .names import (
+    CREDIT_ACCOUNT_KIND,
+    CREDIT_ACCOUNT_PLURAL,
+    GROUP,
+    PDFCHUNK_KIND,
+    PDFCHUNK_PLURAL,
+    PDFJOB_KIND,
+    PDFJOB_PLURAL,
+    VERSION,
+)
 from .pdfchunk import PdfChunk
 from .pdfjob import PdfJob
 from .schema import structural_schema
 
 _HEADER: Final = "# Generated from the models by `make generate`; edit api/src/pdfjob_api, not this file.\n"
 CATEGORY: Final = "pdf"
-"""``kubectl get pdf`` lists both kinds. Not ``pdfjob``: `kubectl delete pdfjob NAME` may mean two resources then."""
+"""``kubectl get pdf`` lists all kinds. Not ``pdfjob``: `kubectl delete pdfjob NAME` may mean two resources then."""
 _WIDE: Final = 1
 """Printer columns of this priority show with ``-o wide`` only."""
 
@@ -56,6 +66,8 @@ class Resource:
     short_name: str
     columns: tuple[Column, ...]
     scale: dict[str, str] | None = None
+    selectable: tuple[str, ...] = (".status.phase",)
+    """Fields that ``kubectl get --field-selector`` knows."""
 
     @property
     def file_name(self) -> str:
@@ -81,6 +93,7 @@ PDFJOB: Final = Resource(
         Column("Pages", ".status.source.pages", "integer", "Pages of the document.", _WIDE),
         Column("Retries", ".status.retries", "integer", "Counted retries of all chunks.", _WIDE),
         Column("Tokens", ".status.tokens.output", "integer", "Tokens that the language model returned.", _WIDE),
+        Column("Charged", ".status.credits.charged", "integer", "Tokens charged to the credit account.", _WIDE),
         Column("Priority", ".spec.priority", "integer", "0 to 10, higher first.", _WIDE),
     ),
 )
@@ -100,12 +113,29 @@ PDFCHUNK: Final = Resource(
         Column("Starts", ".status.starts", "integer", "Jobs made for the chunk.", _WIDE),
         Column("Job", ".status.jobName", "string", "The current or last Job.", _WIDE),
         Column("Sentences", ".status.result.sentences", "integer", "Sentences of the result.", _WIDE),
+        Column("Tokens", ".status.result.tokens.output", "integer", "Tokens that the model returned.", _WIDE),
         Column("Retry-At", ".status.nextRetryTime", "string", "When the chunk starts again.", _WIDE),
         Column("Message", ".status.lastError.message", "string", "Message of the last error.", _WIDE),
     ),
 )
 
-RESOURCES: Final = (PDFCHUNK, PDFJOB)
+CREDIT_ACCOUNT: Final = Resource(
+    model=CreditAccount,
+    kind=CREDIT_ACCOUNT_KIND,
+    plural=CREDIT_ACCOUNT_PLURAL,
+    short_name="ca",
+    columns=(
+        Column("Balance", ".spec.balance", "integer", "Tokens ever granted."),
+        Column("Available", ".status.available", "integer", "Tokens that can be reserved."),
+        Column("Reserved", ".status.reserved", "integer", "Tokens reserved and not used yet."),
+        Column("Charged", ".status.charged", "integer", "Tokens charged."),
+        Column("Open", ".status.openReservations", "integer", "Jobs that hold a reservation."),
+        _AGE,
+    ),
+    selectable=(),
+)
+
+RESOURCES: Final = (PDFCHUNK, PDFJOB, CREDIT_ACCOUNT)
 
 
 def custom_resource_definition(resource: Resource) -> dict[str, Any]:
@@ -136,7 +166,11 @@ def custom_resource_definition(resource: Resource) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": subresources,
-                    "selectableFields": [{"jsonPath": ".status.phase"}],
+                    **(
+                        {"selectableFields": [{"jsonPath": path} for path in resource.selectable]}
+                        if resource.selectable
+                        else {}
+                    ),
                     "additionalPrinterColumns": [column.wire() for column in resource.columns],
                     "schema": {"openAPIV3Schema": schema},
                 }

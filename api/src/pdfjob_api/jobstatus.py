@@ -113,6 +113,21 @@ class ShutdownStatus(Model):
     requested_by: str = Field(max_length=256, description="User, or the client that set spec.shutdown.")
 
 
+class Credits(Model):
+    """What the job has reserved and used of its credit account, in tokens, input and output together.
+
+    A run goes from the first start of a chunk to the end of the job; a retry of a finished job begins the next.
+    """
+
+    run: int = Field(default=1, ge=1, description="Which run these numbers are of, counted from 1.")
+    reserved: int = Field(default=0, ge=0, description="Reserved for this run.")
+    charged: int = Field(
+        default=0, ge=0, description="Charged in this run: what the chunks used that delivered a result in it."
+    )
+    refunded: int = Field(default=0, ge=0, description="Gone back at the end of this run: reserved and not used.")
+    charged_earlier: int = Field(default=0, ge=0, description="Charged in earlier runs.")
+
+
 class Clock(Model):
     """The time for which the job was worked on; limits.jobTimeoutSeconds is held against it."""
 
@@ -159,6 +174,9 @@ class PdfJobStatus(Model):
     tokens: Tokens | None = Field(
         default=None, description="Tokens of the chunks that succeeded; absent when none were used."
     )
+    credits: Credits | None = Field(
+        default=None, description="Tokens of the credit account; absent while nothing was reserved there."
+    )
     result: JobResult | None = Field(default=None, description="The merged result; absent until stored.")
     last_error: LastError | None = Field(default=None, description="The last error of the job.")
     last_retry: LastRetry | None = Field(default=None, description="Answer to the last retryRequest.")
@@ -179,6 +197,7 @@ class PdfJobStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Accepted, Split, Repaired, ChunksSucceeded, Merged, Suspended, Degraded, Finished, Succeeded.",
+        description="Accepted, Split, Repaired, CreditsReserved, ChunksSucceeded, Merged, Suspended, Degraded, "
+        "CreditsSettled, Finished, Succeeded.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -11,6 +11,8 @@ PDFJOB_KIND: Final = "PdfJob"
 PDFJOB_PLURAL: Final = "pdfjobs"
 PDFCHUNK_KIND: Final = "PdfChunk"
 PDFCHUNK_PLURAL: Final = "pdfchunks"
+CREDIT_ACCOUNT_KIND: Final = "CreditAccount"
+CREDIT_ACCOUNT_PLURAL: Final = "creditaccounts"
 
 FINALIZER: Final = f"{GROUP}/cleanup"
 """The only finalizer of the product, on PdfJob: child Jobs, pods and S3 objects go before the resource does."""

@@ -188,6 +188,11 @@ class PdfChunkStatus(Model):
         "again.",
     )
     result: ChunkResultStatus | None = Field(default=None, description="The verified result.")
+    tokens_before: int = Field(
+        default=0,
+        ge=0,
+        description="Tokens, input and output together, of results that the chunk had and that were made anew.",
+    )
     history: list[StartRecord] = Field(
         default_factory=list, max_length=10, description="How the last 10 starts ended, oldest first."
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from .base import PRIORITY_RULE, Model, rules
+from .creditaccount import MAX_TOKENS
 from .jobstatus import PdfJobStatus, ResultFormat
 from .meta import JobMeta
 from .names import MAX_JOB_NAME
@@ -272,6 +273,24 @@ class Output(Model):
     )
 
 
+class CreditAccountRef(Model):
+    """The credit account that pays for the language work."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="Name of a CreditAccount of the same namespace; immutable.",
+    )
+    estimated_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_TOKENS,
+        description="Tokens to reserve for the whole document, input and output together; absent = as counted from its "
+        "text, see status.estimatedTokens.",
+    )
+
+
 class PdfJobSpec(Model):
     """What the user wants."""
 
@@ -280,6 +299,13 @@ class PdfJobSpec(Model):
             ("self.source == oldSelf.source", f"spec.source {_IMMUTABLE}"),
             ("self.chunking == oldSelf.chunking", f"spec.chunking {_IMMUTABLE}"),
             ("self.processor == oldSelf.processor", f"spec.processor {_IMMUTABLE}"),
+            (
+                (
+                    "has(self.creditAccountRef) == has(oldSelf.creditAccountRef) && (!has(self.creditAccountRef) || "
+                    "self.creditAccountRef.name == oldSelf.creditAccountRef.name)"
+                ),
+                f"spec.creditAccountRef.name {_IMMUTABLE}",
+            ),
             (
                 (
                     "!has(oldSelf.shutdown) || (has(self.shutdown) && "
@@ -334,6 +360,11 @@ class PdfJobSpec(Model):
         "had before in this namespace under the same settings, for which nothing is asked of the service, and keeps "
         "this job's for others; Ignore does neither. Of no effect with local, which costs nothing, and custom, whose "
         "answers nobody knows to be the same.",
+    )
+    credit_account_ref: CreditAccountRef | None = Field(
+        default=None,
+        description="The credit account that pays; no chunk starts before it has reserved the estimate. Absent = "
+        "nobody counts.",
     )
     ttl_seconds_after_finished: TtlSecondsAfterFinished = Field(
         default=TtlSecondsAfterFinished(),

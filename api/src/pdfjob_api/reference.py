@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .conditions import ChunkPhase, JobCondition, JobPhase, Reason
-from .crd import CATEGORY, PDFCHUNK, PDFJOB, Resource, custom_resource_definition
+from .crd import CATEGORY, CREDIT_ACCOUNT, PDFCHUNK, PDFJOB, Resource, custom_resource_definition
 from .errors import CHUNK_CODES, EXIT_CODE_ERRORS, JOB_CODES, CodeRule, ExitCode
 from .names import API_VERSION
 from .schema import INT_OR_STRING, PRESERVE, properties
@@ -34,7 +34,7 @@ _EXIT_MEANING: Final[Mapping[ExitCode, str]] = {
 
 def reference() -> str:
     """Return the page, in Markdown."""
-    parts = [_HEAD, *_resource(PDFJOB), *_resource(PDFCHUNK), *_codes(), *_conditions()]
+    parts = [_HEAD, *_resource(PDFJOB), *_resource(PDFCHUNK), *_resource(CREDIT_ACCOUNT), *_codes(), *_conditions()]
     return "\n".join(parts)
 
 

@@ -7,14 +7,16 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from pdfjob_api.creditaccount import CreditAccountSpec, CreditAccountStatus
 from pdfjob_api.jobstatus import PdfJobStatus
-from pdfjob_api.names import PDFCHUNK_KIND, PDFJOB_KIND
+from pdfjob_api.names import CREDIT_ACCOUNT_KIND, PDFCHUNK_KIND, PDFJOB_KIND
 from pdfjob_api.pdfchunk import PdfChunkSpec, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJobSpec
 
 _MODELS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     PDFJOB_KIND: {"spec": PdfJobSpec, "status": PdfJobStatus},
     PDFCHUNK_KIND: {"spec": PdfChunkSpec, "status": PdfChunkStatus},
+    CREDIT_ACCOUNT_KIND: {"spec": CreditAccountSpec, "status": CreditAccountStatus},
 }
 
 
