@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,31 +17,30 @@ from typing import Final
 
 import structlog
 
-from pdfjob_api.conditions import ChunkPhase, Reason
-from pdfjob_api.contract import MAX_RESULT_BYTES
+from pdfjob_api.conditions import Reason
 from pdfjob_api.gemini import GeminiMode
 from pdfjob_api.jobstatus import ResultFile, ResultFormat, SourceStatus
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.names import ANNOTATION_FILE_NAME, run_of
-from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
 from .cache import Cache
+from .chunk_results import fetch_results
 from .clock import from_wire, utc_now
-from .documents import Documents, MergedFile, MergeInput, MissingPart, ResultPart
+from .documents import Documents, MergedFile
 from .memory import JobMemory
 from .observation import Merged, WorkKind
-from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, merge_mark, missing_code, settings_hash
+from .plan import Manifest, Plan, StoredChunk, merge_input, merge_inputs, merge_mark, settings_hash
 from .planning import ChunkRange, plan_ranges
 from .records import store_job_record
 from .resources import build_chunk, build_event
 from .settings import Settings
 from .sources import fetch_source
-from .storage.errors import BucketNotFound, ObjectNotFound, ObjectTooLarge, PreconditionFailed, StorageError
+from .storage.errors import BucketNotFound, PreconditionFailed, StorageError
 from .storage.kubernetes import PDFCHUNKS, AlreadyExistsError, Cluster, ConflictError, KubernetesError
 from .storage.s3 import ObjectStore
 from .stored import intact_chunks, read_manifest, read_plan, start_clean
-from .work_errors import MergeInputError, PlanMismatchError, work_error
+from .work_errors import PlanMismatchError, work_error
 
 _CREATES: Final = 16
 """PdfChunks of stored chunk PDFs that are made at once."""
@@ -300,43 +299,10 @@ class Work:
         inputs = merge_inputs(chunk.status for chunk in chunks)
         out = folder / "merged"
         await asyncio.to_thread(out.mkdir, exist_ok=True)
-        async with aclosing(self._results(chunks, folder)) as results:
+        async with aclosing(fetch_results(self.store, chunks, folder)) as results:
             merged = await self.documents.merge(results, out, job.spec.output.formats)
         files = [await self._store_merged(keys, file, inputs) for file in merged.files]
         memory.learn(merged=Merged(tuple(files), tuple(merged.missing), inputs))
-
-    async def _results(self, chunks: list[PdfChunk], folder: Path) -> AsyncGenerator[MergeInput, None]:
-        """Bring the chunk results to disk one after the other, the next while the present one is merged."""
-        ahead: asyncio.Task[MergeInput] | None = None
-        try:
-            for number, chunk in enumerate(chunks):
-                part = await (ahead or asyncio.create_task(self._part(chunk, folder)))
-                following = chunks[number + 1] if number + 1 < len(chunks) else None
-                ahead = asyncio.create_task(self._part(following, folder)) if following else None
-                yield part
-                if isinstance(part, ResultPart):
-                    await asyncio.to_thread(part.path.unlink, missing_ok=True)
-        finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
-
-    async def _part(self, chunk: PdfChunk, folder: Path) -> MergeInput:
-        """Bring the result of a chunk to disk, or name its pages as missing when it did not succeed."""
-        spec, result = chunk.spec, chunk.status.result
-        if chunk.status.phase is not ChunkPhase.SUCCEEDED or result is None:
-            return MissingPart(spec.start_page, spec.end_page, missing_code(chunk.status))
-        path = folder / f"{spec.index}.json"
-        key = result.uri.removeprefix(self.store.uri(""))
-        try:
-            sha256 = await self.store.download(key, path, max_bytes=MAX_RESULT_BYTES)
-        except ObjectNotFound as error:
-            raise MergeInputError(spec.index, "is gone from the storage") from error
-        except ObjectTooLarge as error:
-            raise MergeInputError(spec.index, f"is damaged: {error}") from error
-        if sha256 != result.sha256:
-            raise MergeInputError(spec.index, "is not what its runner stored")
-        return ResultPart(path, spec.start_page, spec.end_page)
 
     async def _store_merged(self, keys: JobKeys, file: MergedFile, inputs: str) -> ResultFile:
         """Upload a merged file unless this very one is stored."""
