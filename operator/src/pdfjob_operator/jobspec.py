@@ -38,7 +38,7 @@ from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_api.runner import Runner
 
-from .result_cache import own_lost_pages
+from .plan import own_lost_pages
 from .settings import RunnerSettings
 
 _LOCAL_GRACE_SECONDS: Final = 30

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from pdfjob_api.base import Model
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.jobstatus import LastRetry, SourceStatus
-from pdfjob_api.pdfchunk import PdfChunkStatus
+from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJobSpec
 
 from .planning import ChunkRange, plan_ranges
@@ -86,6 +86,11 @@ class Manifest(Model):
     version: Literal[1] = 1
     run: str
     chunks: list[StoredChunk]
+
+
+def own_lost_pages(chunk: PdfChunk, pages: Sequence[int]) -> list[int]:
+    """Return those of the document's lost pages (`Plan.empty_pages`) that a chunk owns."""
+    return [page for page in pages if chunk.spec.start_page <= page <= chunk.spec.end_page]
 
 
 def settings_hash(spec: PdfJobSpec) -> str:

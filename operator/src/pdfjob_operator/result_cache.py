@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import CONTRACT_VERSION
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import CacheUse, PdfJob
 
-from .plan import Plan
+from .plan import Plan, own_lost_pages
 
 
 def uses_cache(job: PdfJob) -> bool:
@@ -49,8 +48,3 @@ def result_name(job: PdfJob, chunk: PdfChunk, plan: Plan) -> str:
         "image": runner.image if runner is not None else None,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def own_lost_pages(chunk: PdfChunk, pages: Sequence[int]) -> list[int]:
-    """Return those of the document's lost pages that a chunk owns."""
-    return [page for page in pages if chunk.spec.start_page <= page <= chunk.spec.end_page]
