@@ -6,7 +6,8 @@ PDFium has one user per process and no threads: everything here is called from t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from ctypes import c_double
 from io import BytesIO
 from itertools import accumulate
@@ -73,19 +74,8 @@ class ChunkPdf:
         UnreadablePageError
             When PDFium cannot load the page.
         """
-        try:
-            self._forget_old_pages()
-            page = self._document[index]
-            try:
-                text_page = page.get_textpage()
-                try:
-                    return _lines(text_page)
-                finally:
-                    text_page.close()
-            finally:
-                page.close()
-        except pypdfium2.PdfiumError as error:
-            raise UnreadablePageError(str(error)) from error
+        with self._page(index) as page, closing(page.get_textpage()) as text_page:
+            return _lines(text_page)
 
     def check(self, index: int) -> None:
         """Make sure that a page can be read.
@@ -95,11 +85,8 @@ class ChunkPdf:
         UnreadablePageError
             When PDFium cannot load the page.
         """
-        try:
-            self._forget_old_pages()
-            self._document[index].close()
-        except pypdfium2.PdfiumError as error:
-            raise UnreadablePageError(str(error)) from error
+        with self._page(index):
+            return
 
     def cut(self, indexes: Sequence[int]) -> bytes:
         """Return a PDF of some pages, in this order.
@@ -114,16 +101,19 @@ class ChunkPdf:
         UnreadablePageError
             When PDFium cannot copy them.
         """
-        part = pypdfium2.PdfDocument.new()
-        try:
+        buffer = BytesIO()
+        with closing(pypdfium2.PdfDocument.new()) as part, _unreadable():
             part.import_pages(self._document, pages=list(indexes))
-            buffer = BytesIO()
             part.save(buffer)
-        except pypdfium2.PdfiumError as error:
-            raise UnreadablePageError(str(error)) from error
-        finally:
-            part.close()
         return buffer.getvalue()
+
+    @contextmanager
+    def _page(self, index: int) -> Iterator[Any]:
+        """Open a page; what PDFium cannot do with it meanwhile is an `UnreadablePageError`."""
+        with _unreadable():
+            self._forget_old_pages()
+            with closing(self._document[index]) as page:
+                yield page
 
     def _forget_old_pages(self) -> None:
         """Open the file anew from time to time: an open document keeps the fonts of every page it has shown."""
@@ -136,6 +126,14 @@ class ChunkPdf:
     def close(self) -> None:
         """Release the file."""
         self._document.close()
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    try:
+        yield
+    except pypdfium2.PdfiumError as error:
+        raise UnreadablePageError(str(error)) from error
 
 
 def _lines(text_page: Any) -> list[Line]:
