@@ -23,14 +23,8 @@ from pdfjob_api.pdfjob import HttpSource, S3Source, Source
 
 from .addresses import AddressGuard, AddressRefusedError, GuardedResolver, Lookup, system_lookup
 from .settings import Settings, SourceSettings
-from .storage.s3 import (
-    BucketNotFound,
-    ObjectStore,
-    ObjectTooLarge,
-    StorageAccessDenied,
-    StorageError,
-    StorageUnreachable,
-)
+from .storage.errors import BucketNotFound, ObjectTooLarge, StorageAccessDenied, StorageError, StorageUnreachable
+from .storage.s3 import ObjectStore
 
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from pdfjob_operator.bucket import keep_bucket
 from pdfjob_operator.settings import S3Settings
-from pdfjob_operator.storage.s3 import BucketNotFound, ObjectStore
+from pdfjob_operator.storage.errors import BucketNotFound
+from pdfjob_operator.storage.s3 import ObjectStore
 from tests.support.object_store import S3Server
 
 

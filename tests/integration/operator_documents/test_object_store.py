@@ -14,16 +14,16 @@ import pytest
 from aiohttp import web
 
 from pdfjob_operator.settings import S3Settings
-from pdfjob_operator.storage.s3 import (
+from pdfjob_operator.storage.errors import (
     BucketNotFound,
     ObjectNotFound,
-    ObjectStore,
     ObjectTooLarge,
     PreconditionFailed,
     StorageAccessDenied,
     StorageError,
     StorageUnreachable,
 )
+from pdfjob_operator.storage.s3 import ObjectStore
 from tests.support.object_store import S3Server
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -25,6 +25,7 @@ FOREIGN: Final = (BotoCoreError, Boto3Error, ClientError, HTTPError, ConnectionE
 """What boto3 and the layers below it raise."""
 _WRITES: Final = frozenset({"put", "upload", "delete"})
 """Operations that change what is stored and must not be left alone. A copy is not: nobody waits for it to end."""
+_Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 _THREADS: Final = 16
@@ -72,7 +73,14 @@ class Requests:
         """Give up the threads; requests under way end by themselves."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, operation: str, what: str, function: Callable[[], _Result]) -> _Result:
+    async def run(
+        self,
+        operation: str,
+        what: str,
+        function: Callable[_Parameters, _Result],
+        *args: _Parameters.args,
+        **parameters: _Parameters.kwargs,
+    ) -> _Result:
         """Run a request and return its answer.
 
         Parameters
@@ -81,6 +89,8 @@ class Requests:
             Its name for the metrics.
         what
             For messages, e.g. ``GET s3://bucket/key``.
+        function
+            Makes the request with the arguments that follow.
 
         Raises
         ------
@@ -90,7 +100,7 @@ class Requests:
         def timed() -> _Result:
             begin = time.monotonic()
             try:
-                return function()
+                return function(*args, **parameters)
             except FOREIGN as error:
                 raise convert(error, what, self._endpoint) from error
             finally:

@@ -22,28 +22,7 @@ from botocore.exceptions import ClientError
 from pdfjob_operator.settings import S3Settings
 
 from .connection import FOREIGN, Requests, clients
-from .errors import (
-    BucketNotFound,
-    ObjectNotFound,
-    ObjectTooLarge,
-    PreconditionFailed,
-    StorageAccessDenied,
-    StorageError,
-    StorageUnreachable,
-    convert,
-)
-
-__all__ = [
-    "BucketNotFound",
-    "ObjectInfo",
-    "ObjectNotFound",
-    "ObjectStore",
-    "ObjectTooLarge",
-    "PreconditionFailed",
-    "StorageAccessDenied",
-    "StorageError",
-    "StorageUnreachable",
-]
+from .errors import ObjectNotFound, ObjectTooLarge, StorageUnreachable, convert
 
 _Read = Callable[[Callable[[bytes], object]], Mapping[str, str]]
 
@@ -55,6 +34,7 @@ _MULTIPART: Final = TransferConfig(multipart_threshold=4 * _PART, multipart_chun
 _DELETE_BATCH: Final = 1000
 """Keys of one DeleteObjects request; the S3 API takes no more."""
 _READS: Final = frozenset({"GET", "HEAD"})
+_JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +99,7 @@ class ObjectStore:
         """Make sure that the bucket is there and may be read."""
         what = f"HEAD s3://{self.bucket}"
         try:
-            await self._requests.run("head_bucket", what, lambda: self._client.head_bucket(Bucket=self.bucket))
+            await self._requests.run("head_bucket", what, self._client.head_bucket, Bucket=self.bucket)
         except ObjectNotFound:
             await self._explain(self.bucket)
 
@@ -147,7 +127,7 @@ class ObjectStore:
         where = bucket or self.bucket
         what = f"HEAD s3://{where}/{key}"
         try:
-            answer = await self._requests.run("head", what, lambda: self._client.head_object(Bucket=where, Key=key))
+            answer = await self._requests.run("head", what, self._client.head_object, Bucket=where, Key=key)
         except ObjectNotFound:
             await self._explain(where)
             return None
@@ -204,7 +184,7 @@ class ObjectStore:
         data: bytes,
         *,
         if_absent: bool = False,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Store a small object.
@@ -218,14 +198,12 @@ class ObjectStore:
         await self._requests.run(
             "put",
             f"PUT {self.uri(key)}",
-            lambda: self._client.put_object(
-                Bucket=self.bucket,
-                Key=key,
-                Body=data,
-                ContentType=content_type,
-                Metadata=dict(metadata or {}),
-                **options,
-            ),
+            self._client.put_object,
+            Bucket=self.bucket,
+            Key=key,
+            Body=data,
+            **_attributes(content_type, metadata),
+            **options,
         )
 
     async def copy(self, key: str, to: str, *, metadata: Mapping[str, str]) -> None:
@@ -238,25 +216,27 @@ class ObjectStore:
         await self._requests.run(
             "copy",
             f"COPY {self.uri(key)} to {to}",
-            lambda: self._client.copy_object(
-                Bucket=self.bucket,
-                Key=to,
-                CopySource={"Bucket": self.bucket, "Key": key},
-                MetadataDirective="REPLACE",
-                Metadata=dict(metadata),
-                ContentType="application/json",
-            ),
+            self._client.copy_object,
+            Bucket=self.bucket,
+            Key=to,
+            CopySource={"Bucket": self.bucket, "Key": key},
+            MetadataDirective="REPLACE",
+            **_attributes(_JSON, metadata),
         )
 
     async def upload(
         self, path: Path, key: str, *, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """Stream a file to an object, in parts when it is large."""
-        extra = {"ContentType": content_type, "Metadata": dict(metadata or {})}
         await self._requests.run(
             "upload",
             f"PUT {self.uri(key)}",
-            lambda: self._client.upload_file(str(path), self.bucket, key, ExtraArgs=extra, Config=_MULTIPART),
+            self._client.upload_file,
+            str(path),
+            self.bucket,
+            key,
+            ExtraArgs=_attributes(content_type, metadata),
+            Config=_MULTIPART,
         )
 
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
@@ -341,7 +321,7 @@ class ObjectStore:
             return dict(answer["Metadata"])
 
         try:
-            await self._requests.run("get", what, lambda: consume(read))
+            await self._requests.run("get", what, consume, read)
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -351,14 +331,12 @@ class ObjectStore:
 
         The answer to HEAD has no body, and some servers say 404 for everything; the answer to LIST says why.
         """
-        await self._requests.run(
-            "list", f"LIST s3://{bucket}", lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-        )
+        await self._list_page(f"LIST s3://{bucket}", Bucket=bucket, MaxKeys=1)
 
     async def _list(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
         token: dict[str, str] = {}
         while True:
-            page = await self._list_page(prefix, token)
+            page = await self._list_page(f"LIST {self.uri(prefix)}", Bucket=self.bucket, Prefix=prefix, **token)
             for entry in page.get("Contents", ()):
                 yield entry
             if not page.get("IsTruncated"):
@@ -376,19 +354,17 @@ class ObjectStore:
                 batch = []
         return deleted + (await self._delete(batch) if batch else 0)
 
-    async def _list_page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
-        return await self._requests.run(
-            "list",
-            f"LIST {self.uri(prefix)}",
-            lambda: self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **token),
-        )
+    async def _list_page(self, what: str, **parameters: Any) -> dict[str, Any]:
+        return await self._requests.run("list", what, self._client.list_objects_v2, **parameters)
 
     async def _delete(self, keys: list[str]) -> int:
         objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         answer = await self._requests.run(
             "delete",
             f"DELETE {len(keys)} objects of s3://{self.bucket}",
-            lambda: self._client.delete_objects(Bucket=self.bucket, Delete=objects),
+            self._client.delete_objects,
+            Bucket=self.bucket,
+            Delete=objects,
         )
         # The request as a whole succeeds although single keys were refused.
         errors = [each for each in answer.get("Errors", ()) if each.get("Code") != "NoSuchKey"]
@@ -397,3 +373,8 @@ class ObjectStore:
             what = f"DELETE {self.uri(str(errors[0].get('Key')))} ({len(errors)} of {len(keys)} objects)"
             raise convert(ClientError(first, "DeleteObjects"), what, self._endpoint)
         return len(keys)
+
+
+def _attributes(content_type: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return what is stored with an object."""
+    return {"ContentType": content_type, "Metadata": dict(metadata or {})}
