@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkPhase, Reason
+from pdfjob_api.gemini import GeminiProcessor, SecretKeyReference
 from pdfjob_api.jobstatus import PdfJobStatus, SourceStatus
 from pdfjob_api.meta import JobMeta, LastError, ObjectMeta
 from pdfjob_api.names import (
@@ -23,6 +24,7 @@ from pdfjob_api.names import (
 )
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk, PdfChunkSpec, PdfChunkStatus
 from pdfjob_api.pdfjob import Chunking, PdfJob, PdfJobSpec, S3Source, Source
+from pdfjob_api.processing import Processor
 from pdfjob_operator.clock import to_wire
 from pdfjob_operator.observation import Facts, Observation, Start
 from pdfjob_operator.plan import Manifest, Plan, StoredChunk, settings_hash
@@ -57,6 +59,12 @@ def pdf_job(status: PdfJobStatus | None = None, *, deleted: bool = False, **spec
         spec=PdfJobSpec(**wanted),
         status=status or PdfJobStatus(),
     )
+
+
+def gemini_job(gemini: Mapping[str, Any] | None = None, **spec: Any) -> PdfJob:
+    """Build a PdfJob that asks Gemini; ``gemini`` are settings of the processor."""
+    settings = {"model": "gemini-3.5-flash", "api_key_secret_ref": SecretKeyReference(name="gemini"), **(gemini or {})}
+    return pdf_job(processor=Processor(gemini=GeminiProcessor(**settings)), **spec)
 
 
 def pdf_chunk(index: int = 0, *, pages: int = 2, spec: Mapping[str, Any] | None = None, **status: Any) -> PdfChunk:

@@ -16,11 +16,9 @@ from kubernetes.aio import client
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import ChunkResult, Record, Tokens
-from pdfjob_api.gemini import GeminiProcessor, SecretKeyReference
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import CacheUse, PdfJob
-from pdfjob_api.processing import Processor
 from pdfjob_operator.act import Actor
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.dispatch import Dispatcher
@@ -34,7 +32,17 @@ from pdfjob_operator.storage.kubernetes import Cluster
 from pdfjob_operator.storage.s3 import ObjectStore
 from pdfjob_operator.work import Work
 from pdfjob_operator.workqueue import WorkQueue
-from tests.support.builders import JOB_UID, at, pdf_chunk, pdf_job, plan_of, raw_job, raw_pod, split_facts, terminated
+from tests.support.builders import (
+    JOB_UID,
+    at,
+    gemini_job,
+    pdf_chunk,
+    plan_of,
+    raw_job,
+    raw_pod,
+    split_facts,
+    terminated,
+)
 from tests.support.object_store import S3Server
 
 MANY: Final = 1000
@@ -42,9 +50,8 @@ SECONDS: Final = 60.0
 """For so many, on a machine that is busy with other things; alone it takes a tenth."""
 
 
-def gemini_job(**spec: Any) -> PdfJob:
-    gemini = GeminiProcessor(model="gemini-test", api_key_secret_ref=SecretKeyReference(name="gemini"))
-    return pdf_job(processor=Processor(gemini=gemini), parallelism=4, **spec)
+def a_job(**spec: Any) -> PdfJob:
+    return gemini_job(parallelism=4, **spec)
 
 
 class Loop:
@@ -152,7 +159,7 @@ async def loop(server: S3Server, tmp_path: Path) -> AsyncIterator[Loop]:
 
 
 async def test_a_thousand_chunks_are_taken_from_the_cache_and_no_pod_starts(loop: Loop) -> None:
-    job, chunks = gemini_job(), [pdf_chunk(index) for index in range(MANY)]
+    job, chunks = a_job(), [pdf_chunk(index) for index in range(MANY)]
     await loop.keep(job, chunks, MANY)
     loop.take(job, *chunks)
     took = await loop.run(SECONDS, until="Merging")
@@ -169,7 +176,7 @@ async def test_a_thousand_chunks_are_taken_from_the_cache_and_no_pod_starts(loop
 
 
 async def test_only_what_is_not_there_starts(loop: Loop) -> None:
-    job, chunks = gemini_job(), [pdf_chunk(index) for index in range(10)]
+    job, chunks = a_job(), [pdf_chunk(index) for index in range(10)]
     await loop.keep(job, [chunk for chunk in chunks if chunk.spec.index != 7], 10)
     loop.take(job, *chunks)
     await loop.run(1.5)
@@ -179,16 +186,16 @@ async def test_only_what_is_not_there_starts(loop: Loop) -> None:
 
 
 async def test_a_job_that_ignores_the_cache_starts(loop: Loop) -> None:
-    job, chunks = gemini_job(), [pdf_chunk(0)]
+    job, chunks = a_job(), [pdf_chunk(0)]
     await loop.keep(job, chunks, 1)
-    loop.take(gemini_job(cache=CacheUse.IGNORE), *chunks)
+    loop.take(a_job(cache=CacheUse.IGNORE), *chunks)
     await loop.run(0.5)
     assert loop.made == ["novel-c00000-a1"]
 
 
 @pytest.mark.parametrize("use", list(CacheUse))
 async def test_the_result_of_a_runner_is_kept_before_it_is_recorded(loop: Loop, use: CacheUse) -> None:
-    job, chunk = gemini_job(cache=use), pdf_chunk(0, phase=ChunkPhase.RUNNING, starts=1, attempts=1)
+    job, chunk = a_job(cache=use), pdf_chunk(0, phase=ChunkPhase.RUNNING, starts=1, attempts=1)
     keys = JobKeys("pdfjob", "books", "novel", JOB_UID)
     await loop.store.put(keys.chunk_result(0, 1), result_of(chunk))
     loop.take(job, chunk)

@@ -9,7 +9,7 @@ import pytest
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, TerminationMessage, Tokens
 from pdfjob_api.errors import ChunkCode, JobCode
-from pdfjob_api.gemini import GeminiProcessor, SecretKeyReference
+from pdfjob_api.gemini import SecretKeyReference
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfjob import FailurePolicy, Limits, PdfJob
 from pdfjob_api.processing import LocalProcessor, Processor
@@ -23,6 +23,7 @@ from pdfjob_operator.settings import RunnerSettings
 from tests.support.builders import (
     NOW,
     at,
+    gemini_job,
     pdf_chunk,
     pdf_job,
     raw_job,
@@ -37,12 +38,6 @@ from tests.support.deciding import NOTHING, chunk_decided, condition, decided, o
 URLS: Final = Urls(
     chunk="https://c", checkpoint="https://p", progress="https://b", result="https://r", previous_checkpoint=None
 )
-SECRET: Final = SecretKeyReference(name="gemini", key="token")
-
-
-def gemini_job(**spec: Any) -> PdfJob:
-    processor = GeminiProcessor(model="gemini-3.5-flash", api_key_secret_ref=SECRET)
-    return pdf_job(processor=Processor(gemini=processor), **spec)
 
 
 def pod_of(job: PdfJob) -> dict[str, Any]:
@@ -52,7 +47,7 @@ def pod_of(job: PdfJob) -> dict[str, Any]:
 
 
 def test_the_key_is_mounted_by_reference_and_the_pod_starts_also_without_it() -> None:
-    pod = pod_of(gemini_job())
+    pod = pod_of(gemini_job({"api_key_secret_ref": SecretKeyReference(name="gemini", key="token")}))
     (volume,) = (volume for volume in pod["volumes"] if "secret" in volume)
     assert volume["secret"] == {
         "secretName": "gemini",

@@ -8,7 +8,7 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import Tokens
-from pdfjob_api.gemini import GeminiMode, GeminiProcessor, SecretKeyReference
+from pdfjob_api.gemini import GeminiMode, SecretKeyReference
 from pdfjob_api.keys import JobKeys, cache_prefix
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
 from pdfjob_api.pdfjob import CacheUse, Limits, PdfJob, RetryPolicy, RetryRequest, S3Source, Source
@@ -22,6 +22,7 @@ from pdfjob_operator.result_cache import result_name
 from pdfjob_operator.status import compute_status
 from tests.support.builders import (
     NOW,
+    gemini_job,
     observation,
     pdf_chunk,
     pdf_job,
@@ -36,11 +37,6 @@ from tests.support.deciding import chunk_decided, decided, of_type, started, wit
 
 TOKENS: Final = Tokens(input=100, output=50, thinking=7)
 FOUND: Final = ChunkResultStatus(uri="s3://pdfjob/r", sha256="d", bytes=1, sentences=3, tokens=TOKENS)
-
-
-def gemini_job(gemini: dict[str, Any] | None = None, **spec: Any) -> PdfJob:
-    values = {"model": "gemini-3.5-flash", "api_key_secret_ref": SecretKeyReference(name="gemini"), **(gemini or {})}
-    return pdf_job(processor=Processor(gemini=GeminiProcessor(**values)), **spec)
 
 
 def name_of(job: PdfJob | None = None, chunk: PdfChunk | None = None, plan: Plan | None = None) -> str:
