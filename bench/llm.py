@@ -20,7 +20,6 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from pdfjob_api.contract import ENV_API_KEY_FILE
 from pdfjob_api.gemini import GeminiMode, GeminiProcessor, SecretKeyReference
 from pdfjob_api.processing import Processor
 from tests.support import corpora
+from tests.support.gemini_calls import generate
 from tests.support.runner_process import cut, make_task, start_runner
 from tests.support.wire_storage import WireStorage
 
@@ -192,26 +192,28 @@ def _run(stub: Stub, chunk: bytes, folder: Path, case: Case) -> Outcome:
     )
 
 
-def _runner(stub: Stub, chunk: bytes, folder: Path, case: Case) -> int:
-    """Run the real runner; return its exit code."""
-    assert case.size is not None
-    key_file = folder / "api-key"
-    key_file.write_text(case.key)
-    gemini = GeminiProcessor(
+def _settings(stub: Stub, case: Case) -> GeminiProcessor:
+    return GeminiProcessor(
         model=MODEL,
         api_key_secret_ref=SecretKeyReference(name="bench"),
         mode=case.mode,
         language="en",
-        window_pages=case.size,
+        window_pages=case.size or 1,
         base_url=stub.url,
     )
+
+
+def _runner(stub: Stub, chunk: bytes, folder: Path, case: Case) -> int:
+    """Run the real runner; return its exit code."""
+    key_file = folder / "api-key"
+    key_file.write_text(case.key)
     task = make_task(
         chunk,
         FIRST,
         FIRST + PAGES - 1,
         context_before=1,
         context_after=1,
-        processor=Processor(gemini=gemini),
+        processor=Processor(gemini=_settings(stub, case)),
         soft_timeout_seconds=3600,
         item_timeout_seconds=CALL_SECONDS // SPEED,
     )
@@ -226,10 +228,7 @@ def _runner(stub: Stub, chunk: bytes, folder: Path, case: Case) -> int:
 
 def _loop(stub: Stub, chunk: bytes, folder: Path, case: Case) -> int:
     """Send page by page, ask a second time for an answer that is no use, and go on."""
-    settings = GeminiProcessor(
-        model=MODEL, api_key_secret_ref=SecretKeyReference(name="bench"), language="en", mode=case.mode
-    )
-    instruction = {"parts": [{"text": prompt.system_instruction(settings)}]}
+    instruction = {"parts": [{"text": prompt.system_instruction(_settings(stub, case))}]}
     for page, parts in zip(range(FIRST, FIRST + PAGES), _pages(chunk, folder, case.mode), strict=True):
         body = {
             "systemInstruction": instruction,
@@ -243,11 +242,7 @@ def _loop(stub: Stub, chunk: bytes, folder: Path, case: Case) -> int:
 
 def _is_answered(stub: Stub, key: str, body: Mapping[str, Any], page: int) -> bool:
     """Ask once; return whether the answer is of use."""
-    url = f"{stub.url}/v1beta/models/{MODEL}:generateContent"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"x-goog-api-key": key})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=CALL_SECONDS) as response:
-        candidate = json.load(response)["candidates"][0]
+    candidate = generate(stub.url, MODEL, key, body, timeout=CALL_SECONDS)["candidates"][0]
     if candidate["finishReason"] != "STOP":
         return False
     pages = json.loads(candidate["content"]["parts"][0]["text"])["pages"]

@@ -8,11 +8,9 @@ memory, and the pace is found by being refused) until few pages are left. Needs 
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +19,7 @@ from gemini_stub import Scenario
 from tests.support import pdfs
 from tests.support.cluster import fresh_namespace
 from tests.support.gemini import MODEL, StubKey, stub_pod
+from tests.support.gemini_calls import generate
 from tests.support.product import Storage, install, submit, wait_for_operator
 
 ALLOWED: Final = 180
@@ -120,19 +119,14 @@ def _loop(key: StubKey) -> None:
 
 
 def _work(key: StubKey, left: threading.Semaphore) -> None:
-    url = f"{key.stub.url}/v1beta/models/{MODEL}:generateContent"
     page = '<page number="1">\nOne sentence.\n</page>'
     body: dict[str, Any] = {"contents": [{"role": "user", "parts": [{"text": page}]}]}
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     pause = threading.Event()
     while left.acquire(blocking=False):
         refused = True
         while refused:
-            headers = {"x-goog-api-key": key.value, "Content-Type": "application/json"}
-            request = urllib.request.Request(url, json.dumps(body).encode(), headers)
             try:
-                with opener.open(request, timeout=60) as answer:
-                    answer.read()
+                generate(key.stub.url, MODEL, key.value, body, timeout=60)
                 refused = False
             except urllib.error.HTTPError as error:
                 if error.code != 429:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from urllib.error import URLError
 from devcluster import gemini
 from gemini_stub import Scenario
 from tests.support.cluster import environment, fresh_namespace, kubectl_json
+from tests.support.gemini_calls import ask
 from tests.support.product import images, wait_until
 
 SECRET = "gemini-key"
@@ -30,21 +29,21 @@ class StubKey:
 
     def set(self, scenario: Scenario) -> None:
         """Change how the key is treated from now on; its counts stay."""
-        _ask("PUT", self._url, json.dumps(asdict(scenario)).encode())
+        ask("PUT", self._url, asdict(scenario))
 
     def revoke(self) -> None:
         """Make the key invalid and forget its counts."""
-        _ask("DELETE", self._url)
+        ask("DELETE", self._url)
 
     @property
     def counts(self) -> dict[str, Any]:
         """Its counts now, see `gemini_stub.counts.Counts.as_json`."""
-        return _ask("GET", self._url)
+        return ask("GET", self._url)
 
     @property
     def brief(self) -> dict[str, Any]:
         """Its counts now without ``times`` and ``recent``: to be asked for again and again."""
-        return _ask("GET", f"{self._url}?brief")
+        return ask("GET", f"{self._url}?brief")
 
     def secret(self, namespace: str, name: str = SECRET) -> str:
         """Make (or replace) the Secret of a namespace that holds this key; return the Secret's name."""
@@ -99,11 +98,3 @@ def stub_pod() -> Iterator[StubPod]:
         found = StubPod(namespace, f"http://{service['clusterIP']}:{service['ports'][0]['port']}")
         wait_until(found.answers, "the stub answers at the address of its service", 30)
         yield found
-
-
-def _ask(method: str, url: str, body: bytes | None = None) -> dict[str, Any]:
-    # A proxy of the environment is for the world outside, not for the cluster's addresses.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, body, method=method), timeout=30) as response:
-        answer: dict[str, Any] = json.load(response)
-        return answer
