@@ -35,6 +35,8 @@ _GENERATE: Final = re.compile(
     r"(?P<model>[^/:]+):generateContent$"
 )
 _PIECE: Final = b" " * 65536
+_LOOK_SECONDS: Final = 0.5
+"""After so long at the most, an answer that waits notices that the stub ends."""
 
 
 @dataclass(slots=True)
@@ -311,16 +313,15 @@ class _Handler(BaseHTTPRequestHandler):
 
         A client that was killed gets no answer, and none is counted as paid.
         """
+        client = select.poll()
+        client.register(self.connection, select.POLLRDHUP)  # not POLLIN: a next request on the connection can wait
         deadline = time.monotonic() + seconds
         while True:
-            left = deadline - time.monotonic()
-            readable, _, _ = select.select([self.connection], [], [], max(0.0, min(left, 0.5)))
-            if self.stub.stopped or (readable and not self.connection.recv(1, socket.MSG_PEEK)):
+            left = max(0.0, deadline - time.monotonic())
+            if client.poll(1000 * min(left, _LOOK_SECONDS)) or self.stub.stopped:
                 raise _GoneError
-            if left <= 0:
+            if not left:
                 return
-            if readable:  # a next request on the same connection can wait, but makes select return at once
-                time.sleep(min(left, 0.05))
 
     def _api_key(self) -> str:
         bearer = self.headers.get("Authorization", "")

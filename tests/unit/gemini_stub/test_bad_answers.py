@@ -168,12 +168,13 @@ def test_an_oversized_answer_is_as_large_as_told(stub: Stub, fault: str) -> None
     assert (answer.headers.get("content-encoding") == "gzip") is small
 
 
-def test_a_client_that_left_has_not_paid(stub: Stub) -> None:
+@pytest.mark.parametrize("more", [b"", b"POST"], ids=["after its request", "in the middle of the next one"])
+def test_a_client_that_left_has_not_paid(stub: Stub, more: bytes) -> None:
     stub.register("key", Scenario(latency_seconds=0.5))
     with socket.create_connection((stub.host, stub.port)) as connection:
         body = json.dumps(BODY).encode()
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nx-goog-api-key: key\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
+        connection.sendall(head.encode() + body + more)
         deadline = time.monotonic() + 5
         while counts_of(stub)["requests"] == 0 and time.monotonic() < deadline:
             time.sleep(0.01)
