@@ -10,7 +10,7 @@ from .server import serve
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="gemini_stub", description="A stand-in for the Gemini API, for tests.")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104  a pod's own
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - it runs in pods
     parser.add_argument("--port", type=int, default=8080)
     words = parser.parse_args()
     stopped = threading.Event()

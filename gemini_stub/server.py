@@ -156,7 +156,7 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # type: ignore[explicit-override]
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing about clients that left; runners are killed here all the time."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
@@ -392,5 +392,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(packer.compress(_PIECE) if packed else _PIECE)
         self.wfile.write(packer.flush() if packed else b"{}")
 
-    def log_message(self, format: str, *args: object) -> None:  # type: ignore[explicit-override]  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Stay silent: paths may hold keys."""

@@ -79,7 +79,7 @@ class Start:
         except RunnerError as error:
             self._keeper.finish(save=True)
             return self._end(error)
-        except Exception as error:  # noqa: BLE001 the boundary of the process: whatever it is, save and say so
+        except Exception as error:  # noqa: BLE001 - the boundary of the process: whatever it is, save and say so
             self._log.failure("unexpected error", traceback=traceback.format_exc())
             self._keeper.finish(save=True)
             reason = f"{CHUNK_CODES[ChunkCode.PROCESSING_ERROR].message}: {type(error).__name__}: {error}"

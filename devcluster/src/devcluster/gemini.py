@@ -17,7 +17,7 @@ STUB: Final = "gemini-stub"
 PORT: Final = 8080
 DEMO_MODEL: Final = "gemini-3.5-flash"
 """What the demo asks for unless GEMINI_MODEL names another."""
-DEMO_SECRET: Final = "gemini"  # noqa: S105  a name
+DEMO_SECRET: Final = "gemini"  # noqa: S105 - the name of a Secret
 _STUB_KEY: Final = "demo"
 """The key that the stub knows from the start."""
 _FOLDER: Final = "/stub"

@@ -124,7 +124,7 @@ class Loop:
         began = time.monotonic()
         self.reconciler.wake(JOB_UID)
         running = asyncio.create_task(self.reconciler.run())
-        while time.monotonic() - began < seconds and self.job.status.current_step != until:  # noqa: ASYNC110
+        while time.monotonic() - began < seconds and self.job.status.current_step != until:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
         took = time.monotonic() - began
         self.reconciler.queue.close()

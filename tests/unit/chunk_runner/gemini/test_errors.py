@@ -56,8 +56,8 @@ def test_what_heals_is_tried_again(code: int) -> None:
         httpx2.RemoteProtocolError("x"),
         httpx2.ReadError("x"),
         httpx2.DecodingError("x"),
-        google.auth.exceptions.TransportError("x"),  # type: ignore[no-untyped-call]
-        google.auth.exceptions.RefreshError("x", retryable=True),  # type: ignore[no-untyped-call]
+        google.auth.exceptions.TransportError("x"),
+        google.auth.exceptions.RefreshError("x", retryable=True),
     ],
 )
 def test_a_network_that_stumbles_is_tried_again(error: Exception) -> None:
@@ -70,7 +70,7 @@ def test_a_network_that_stumbles_is_tried_again(error: Exception) -> None:
         api_error(401),
         api_error(403),
         api_error(400, "API key not valid.", {"@type": "ErrorInfo", "reason": "API_KEY_INVALID"}),
-        google.auth.exceptions.RefreshError("invalid_grant"),  # type: ignore[no-untyped-call]
+        google.auth.exceptions.RefreshError("invalid_grant"),
     ],
 )
 def test_a_key_that_is_refused_is_named_with_the_way_out(error: Exception) -> None:

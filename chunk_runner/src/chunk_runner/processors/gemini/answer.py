@@ -20,7 +20,7 @@ _BLOCKED: Final = frozenset(
         *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "PUP_LIMITED_DISABLED"),
     }
 )
-_SENTENCE_END: Final = re.compile(r"[.!?…。！？][\"'»”’)\]]*(?:\s|\Z)")  # noqa: RUF001  marks of real text
+_SENTENCE_END: Final = re.compile(r"[.!?…。！？][\"'»”’)\]]*(?:\s|\Z)")  # noqa: RUF001 - marks of real text
 _FULL_PAGE: Final = 200
 """Characters of a page that cannot be all running heads and numbers."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\uffff]")

@@ -68,7 +68,7 @@ def connect(task: Task, settings: GeminiProcessor, key: Key, secret: SecretName)
             )
         return genai.Client(vertexai=True, api_key=key.api_key, http_options=options)
     try:
-        credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+        credentials = service_account.Credentials.from_service_account_info(
             dict(key.service_account or {}), scopes=[_SCOPE]
         )
     except ValueError:  # its message may hold parts of the key
