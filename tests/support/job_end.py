@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pdfjob_api.conditions import ChunkPhase, JobPhase
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
 from pdfjob_api.errors import JobCode
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
+from pdfjob_operator.bookings import reservation_of
+from pdfjob_operator.conditions import is_true
 from pdfjob_operator.observation import WorkKind
 from pdfjob_operator.plan import merge_inputs
 
@@ -35,6 +37,7 @@ def check_end(
     assert job.status.history is not None, "a finished PdfJob has no record"
     assert world.storage.recorded == job.status.completion_time
     check_answers(job, chunks)
+    check_credits(peace, job, meddled=meddled)
     match job.status.phase:
         case JobPhase.SUCCEEDED:
             assert len(lacking) <= allowed or policy_edited
@@ -53,6 +56,23 @@ def check_end(
             assert job.status.clock is not None
         case phase:
             raise AssertionError(f"the end is {phase}")
+
+
+def check_credits(peace: Peace, job: PdfJob, *, meddled: bool = False) -> None:
+    """Make sure that each result was charged once, that the rest went back, and that the job says so.
+
+    Of a PdfChunk that was deleted by hand before its result was charged nobody knows it any more.
+    """
+    world, told = peace.world, job.status.credits
+    if world.bank is None:
+        return
+    charged, real = world.bank.charged.get(world.uid, 0), sum(world.delivered.values())
+    assert charged == real or (meddled and charged < real), f"{charged} charged, {real} delivered"
+    assert reservation_of(world.bank.account(), world.uid) is None, "the reservation of a finished PdfJob stays"
+    assert is_true(job, JobCondition.CREDITS_SETTLED), "the PdfJob does not say that it is settled"
+    if told is not None:
+        assert told.charged_earlier + told.charged == charged
+        assert told.refunded == max(told.reserved - told.charged, 0)
 
 
 def check_answers(job: PdfJob, chunks: list[PdfChunk]) -> None:

@@ -49,6 +49,9 @@ class Peace:
             while world.events[plural]:
                 operator.deliver(plural, 0)
                 moved = True
+        if world.bank is not None and world.bank.news:
+            operator.hear_of_the_account()
+            moved = True
         job = self.job()
         if job is not None and job.metadata.deletion_timestamp is None:  # else they hang, and must be ended
             for move in world.runner_moves():

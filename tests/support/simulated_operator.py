@@ -20,6 +20,7 @@ from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.actions import (
     Action,
     AddFinalizer,
+    Book,
     CreateJob,
     Decision,
     DeleteChunks,
@@ -35,8 +36,10 @@ from pdfjob_operator.actions import (
     StopWork,
     WriteChunk,
 )
+from pdfjob_operator.bookings import Booking, book
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.conditions import is_true
+from pdfjob_operator.credits import delivered
 from pdfjob_operator.decide import decide
 from pdfjob_operator.jobspec import Urls, build_job, build_task
 from pdfjob_operator.memory import JobMemory
@@ -51,6 +54,7 @@ from pdfjob_operator.storage.kubernetes import (
 )
 
 from .api_server import KINDS
+from .bank import ACCOUNT
 from .simulated_work import SimulatedWork, Steps
 
 _URLS: Final = Urls(chunk="c", checkpoint="k", progress="p", result="r", previous_checkpoint=None)
@@ -95,8 +99,22 @@ class SimulatedOperator(SimulatedWork):
         if owner:
             self.wake()
 
+    def hear_of_the_account(self) -> None:
+        """Take in the credit account as it is; its status follows a changed balance."""
+        bank = self.world.bank
+        if bank is None:
+            return
+        bank.news = False
+        self.cache.apply("creditaccounts", bank.raw)
+        self.wake()
+        account = bank.account()
+        if account.status.observed_generation != account.metadata.generation:
+            bank.replace_status(account.metadata.resource_version, book(account, []).wire())
+            self.cache.apply("creditaccounts", bank.raw)
+
     def resync(self) -> None:
         """Compare the caches with full listings."""
+        self.hear_of_the_account()
         for plural in KINDS:
             raws, version = self.world.listing(plural)
             if self.cache.replace(plural, raws, version):
@@ -164,7 +182,10 @@ class SimulatedOperator(SimulatedWork):
         self.decisions += 1
         uid = self.world.uid
         starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
-        return decide(Observation(job, self.cache.chunks(uid), starts, self.memory.facts), self.world.now)
+        account = self.cache.account(job.metadata.namespace, ACCOUNT)
+        known = delivered(self.cache.last_known_chunks(uid).values())
+        obs = Observation(job, self.cache.chunks(uid), starts, self.memory.facts, account=account, delivered=known)
+        return decide(obs, self.world.now)
 
     def _act(self, job: PdfJob, decision: Decision) -> Steps:
         actions = decision.actions
@@ -252,9 +273,25 @@ class SimulatedOperator(SimulatedWork):
                 self.cache.forget("jobs", self.world.uid, action.uid)
             case DeletePod():
                 self.call(lambda: self.world.delete("pods", action.uid, action.grace_seconds))
+            case Book():
+                self._book(action.booking)
             case DeleteSelf():
                 self.world.before_self_deletion()
                 self.call(lambda: self.world.delete("pdfjobs", self.world.uid))
+
+    def _book(self, booking: Booking) -> None:
+        account, bank = self.cache.account("books", ACCOUNT), self.world.bank
+        if account is None or bank is None:
+            return
+        status = book(account, [booking])
+        if status == account.status:
+            return
+        try:
+            self.call(lambda: bank.replace_status(account.metadata.resource_version, status.wire()))
+        except ConflictError:
+            self.cache.apply("creditaccounts", bank.raw)
+            raise
+        self.cache.apply("creditaccounts", bank.raw)
 
     def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata

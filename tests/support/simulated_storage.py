@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pdfjob_api.contract import Tokens
 from pdfjob_api.pdfchunk import ChunkResultStatus
 from pdfjob_operator.plan import Manifest, Plan
 
@@ -33,4 +34,10 @@ class Storage:
         """Return what reading the result of a start back gives, None when there is none or it is wrong."""
         if not self.results.get((index, start)):
             return None
-        return ChunkResultStatus(uri=f"s3://bucket/c{index}-a{start}", sha256=f"c{index}", bytes=10, sentences=3)
+        return ChunkResultStatus(
+            uri=f"s3://bucket/c{index}-a{start}",
+            sha256=f"c{index}",
+            bytes=10,
+            sentences=3,
+            tokens=Tokens(input=100 + 10 * index + start),
+        )

@@ -16,6 +16,7 @@ from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.names import FINALIZER, LABEL_CHUNK, LABEL_START
 from pdfjob_api.pdfchunk import EndReason, Outcome, PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJob, RetryRequest
+from pdfjob_operator.bookings import reservation_of
 from pdfjob_operator.chunk_end import MAX_UNCOUNTED
 from pdfjob_operator.clock import from_wire
 from pdfjob_operator.conditions import is_true
@@ -23,6 +24,7 @@ from pdfjob_operator.decide_chunk import TERMINAL
 from pdfjob_operator.views import JobView, PodView, job_view, pod_view
 
 from .api_server import ApiServer, Raw
+from .bank import ACCOUNT, Bank
 from .simulated_storage import Storage
 
 NAMESPACE: Final = "books"
@@ -54,6 +56,7 @@ class WorldRules(ApiServer):
         max_retries: int = 1,
         parallelism: int = 2,
         retain: bool = False,
+        balance: int | None = None,
         **spec: Any,
     ) -> None:
         super().__init__(datetime(2026, 11, 22, 5, 0, tzinfo=UTC))
@@ -64,6 +67,10 @@ class WorldRules(ApiServer):
         self.storage = Storage()
         self.image_missing = False
         """Whether the registry lacks the runner's image at present."""
+        self.bank: Bank | None = Bank(balance) if balance is not None else None
+        """The credit account that pays, if the PdfJob names one."""
+        self.delivered: dict[tuple[int, int], int] = {}
+        """Tokens of each result that was written down, by chunk and start."""
         self.violation: str | None = None
         """The first rule that was broken."""
         self._runners: dict[str, RunnerState] = {}
@@ -94,6 +101,7 @@ class WorldRules(ApiServer):
                     "parallelism": parallelism,
                     "retryPolicy": {"maxRetries": max_retries},
                     "deletionPolicy": "Retain" if retain else "Delete",
+                    **({"creditAccountRef": {"name": ACCOUNT, "estimatedTokens": 150}} if self.bank else {}),
                     **spec,
                 },
             },
@@ -149,6 +157,8 @@ class WorldRules(ApiServer):
             )
         made = body["metadata"]["ownerReferences"][0]["uid"], name
         self.must(made not in self.made, f"{name} is made a second time")
+        paid = reservation_of(self.bank.account(), self.uid) if self.bank is not None else None
+        self.must(self.bank is None or (paid is not None and not paid.settled), f"{name} is made and nobody pays")
         self.made.add(made)
         self._taken.discard((index, start))
         fresh = self._forced.get(index, 0)
@@ -174,6 +184,8 @@ class WorldRules(ApiServer):
             keep = job["spec"]["deletionPolicy"] == "Retain"
             self.must(keep or self.storage.cleaned, "the PdfJob goes before its objects do")
             self.must(self.storage.recorded is not None, "the PdfJob goes without a record")
+            open_one = reservation_of(self.bank.account(), self.uid) if self.bank is not None else None
+            self.must(open_one is None, "the PdfJob goes and leaves its reservation")
 
     def _over(self, job: JobView) -> bool:
         pods = [
@@ -205,6 +217,8 @@ class WorldRules(ApiServer):
             real = self.storage.result(new.spec.index, after.starts)
             self.must(real is not None, f"{name} succeeded without a result")
             self.must(after.result == real, f"{name} succeeded with a result that is not its own")
+            if real is not None:
+                self.delivered[new.spec.index, after.starts] = real.tokens.total
         if len(after.history) and after.history[-1:] != before.history[-1:]:
             last = after.history[-1]
             saved = last.items > (before.history[-1].items if before.history else 0)
@@ -271,7 +285,9 @@ class WorldRules(ApiServer):
     def _check_after_end(self, old: PdfJob, before: PdfJobStatus, after: PdfJobStatus) -> None:
         """A finished PdfJob gets its record and answers; only a request opens it again."""
         told = before.model_copy(update={"history": after.history, "last_retry": after.last_retry})
-        if after == told:
+        settled = after.model_copy(update={"credits": before.credits, "conditions": before.conditions})
+        paid = is_true(old, JobCondition.CREDITS_SETTLED)
+        if after == told or (self.bank is not None and settled == before and not paid):
             return
         own = old.spec.retry_request
         asked = own is not None and (before.last_retry is None or before.last_retry.id != own.id)

@@ -22,6 +22,7 @@ from pdfjob_api.pdfjob import PdfJob
 from .actions import (
     Action,
     AddFinalizer,
+    Book,
     CreateJob,
     DeleteChunks,
     DeleteJob,
@@ -43,6 +44,7 @@ from .ends import newest_checkpoint, read_adopted, read_end, read_progress
 from .events import events_of
 from .jobspec import Urls, build_job, build_task, grace_seconds
 from .kept_results import keep_result, take_kept
+from .ledger import Ledger
 from .memory import JobMemory
 from .metrics import Metrics
 from .observation import WorkKind
@@ -98,6 +100,10 @@ class Actor:
     ends: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ENDS))
     records: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_RECORDS))
     heartbeats: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_HEARTBEATS))
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.cluster, self.cache, self.work.wake)
 
     async def perform(self, job: PdfJob, memory: JobMemory, actions: Iterable[Action]) -> None:
         """Carry out actions that do not depend on each other, side by side.
@@ -148,6 +154,9 @@ class Actor:
         if isinstance(action, WriteChunk) and action.keep:
             async with self.records:
                 await self._keep_result(job, memory, action)
+        if isinstance(action, Book):  # takes its turn at the account, and no place of the other calls meanwhile
+            await self._book(job, action)
+            return
         async with self._room(action):
             match action:
                 case AddFinalizer():
@@ -191,6 +200,11 @@ class Actor:
                     if not await self.cluster.delete(PDFJOBS, meta.namespace, meta.name, meta.uid):  # a ghost, as above
                         self.cache.forget(PDFJOBS.plural, meta.uid, meta.uid)
                         self.work.wake(meta.uid)
+
+    async def _book(self, job: PdfJob, action: Book) -> None:
+        ref = job.spec.credit_account_ref
+        if ref is not None:
+            await self.ledger.book(job.metadata.namespace, ref.name, action.booking)
 
     async def _finalizers(self, job: PdfJob, names: list[str]) -> None:
         meta = job.metadata

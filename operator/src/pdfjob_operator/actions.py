@@ -9,6 +9,7 @@ from pdfjob_api.contract import TerminationMessage
 from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 
+from .bookings import Booking
 from .observation import Start, WorkKind
 
 
@@ -117,6 +118,13 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class Book:
+    """Book in the credit account of the PdfJob."""
+
+    booking: Booking
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteSelf:
     """Delete the PdfJob, whose time after its end is over."""
 
@@ -135,6 +143,7 @@ Action = (
     | CreateJob
     | DeleteJob
     | DeletePod
+    | Book
     | DeleteSelf
 )
 

@@ -9,27 +9,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 from pydantic import ValidationError
 
+from pdfjob_api.creditaccount import CreditAccount
 from pdfjob_api.names import LABEL_JOB_UID, PDFJOB_KIND
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
+from .clock import utc_now
 from .views import JobView, PodView, job_view, pod_view
 
 _TOMBSTONES: Final = 20_000
+_ROOTS: Final = frozenset({"pdfjobs", "creditaccounts"})
+"""Kinds whose objects belong to nothing else."""
 
 log = structlog.get_logger(__name__)
 
 
 class Cache:
-    """All PdfJobs, PdfChunks, child Jobs and runner pods, by UID of the PdfJob they belong to."""
+    """All PdfJobs, PdfChunks, child Jobs and runner pods, by UID of the PdfJob they belong to; and credit accounts."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, PdfJob] = {}
+        self._accounts: dict[str, CreditAccount] = {}
         self._children: dict[str, dict[str, dict[str, PdfChunk | JobView | PodView]]] = {
             "pdfchunks": {},
             "jobs": {},
@@ -38,9 +44,13 @@ class Cache:
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._seen: dict[str, dict[int, int]] = {}
         self._vanished: dict[str, dict[int, PdfChunk]] = {}
+        self._torn_away: dict[str, datetime] = {}
 
     def apply(self, plural: str, raw: Mapping[str, Any]) -> str | None:
-        """Take in an object as it was read, watched or written; return the UID of its PdfJob if that is news."""
+        """Take in an object as it was read, watched or written; return the UID of its PdfJob if that is news.
+
+        A credit account belongs to no PdfJob: for it, here as elsewhere, that is its own UID.
+        """
         uid = raw["metadata"]["uid"]
         owner = _owner(plural, raw)
         known = self._version(plural, owner, uid)
@@ -57,6 +67,8 @@ class Cache:
     def remove(self, plural: str, raw: Mapping[str, Any]) -> str | None:
         """Take out an object that is gone; return the UID of its PdfJob."""
         uid, owner = raw["metadata"]["uid"], _owner(plural, raw)
+        if plural == "pods" and owner in self._jobs and _is_running(raw):
+            self._torn_away[owner] = utc_now()
         self.forget(plural, owner, uid)
         return owner
 
@@ -65,10 +77,14 @@ class Cache:
         self._gone[uid] = None
         while len(self._gone) > _TOMBSTONES:
             self._gone.popitem(last=False)
+        if plural == "creditaccounts":
+            self._accounts.pop(uid, None)
+            return
         if plural == "pdfjobs":
             self._jobs.pop(uid, None)
             self._seen.pop(uid, None)
             self._vanished.pop(uid, None)
+            self._torn_away.pop(uid, None)
             return
         children = self._children[plural].get(owner, {})
         child = children.pop(uid, None)
@@ -103,6 +119,19 @@ class Cache:
         """Return the UIDs of all PdfJobs."""
         return list(self._jobs)
 
+    def accounts(self) -> list[CreditAccount]:
+        """Return all credit accounts."""
+        return list(self._accounts.values())
+
+    def account(self, namespace: str, name: str) -> CreditAccount | None:
+        """Return a credit account by its name; None when there is none."""
+        named = (each for each in self._accounts.values() if each.metadata.name == name)
+        return next((each for each in named if each.metadata.namespace == namespace), None)
+
+    def account_of_uid(self, uid: str) -> CreditAccount | None:
+        """Return a credit account by its UID."""
+        return self._accounts.get(uid)
+
     def chunks(self, uid: str) -> dict[int, PdfChunk]:
         """Return the PdfChunks of a PdfJob by index."""
         chunks = self._children["pdfchunks"].get(uid, {}).values()
@@ -123,11 +152,21 @@ class Cache:
         """Return the runner pods of a PdfJob."""
         return [pod for pod in self._children["pods"].get(uid, {}).values() if isinstance(pod, PodView)]
 
+    def torn_away(self, uid: str) -> datetime | None:
+        """Return when a pod of a PdfJob was last deleted by force as its runner was at work; None = never.
+
+        The API server forgets such a pod at once (``--grace-period=0``); its node lets it run for its grace.
+        """
+        return self._torn_away.get(uid)
+
     def newest_starts(self, uid: str) -> dict[int, int]:
         """Return the highest start of each chunk that a Job or pod was ever seen of, also when both are gone."""
         return dict(self._seen.get(uid, {}))
 
     def _store(self, plural: str, owner: str, uid: str, raw: Mapping[str, Any]) -> None:
+        if plural == "creditaccounts":
+            self._accounts[uid] = CreditAccount.model_validate(raw)
+            return
         if plural == "pdfjobs":
             self._jobs[uid] = PdfJob.model_validate(raw)  # the only one whose managedFields are kept
             return
@@ -145,20 +184,27 @@ class Cache:
             seen[parsed.meta.chunk] = max(seen.get(parsed.meta.chunk, 0), parsed.meta.start)
 
     def _version(self, plural: str, owner: str, uid: str) -> int:
-        if plural == "pdfjobs":
-            job = self._jobs.get(uid)
-            return int(job.metadata.resource_version) if job else -1
+        if plural in _ROOTS:
+            root = self._jobs.get(uid) or self._accounts.get(uid)
+            return int(root.metadata.resource_version) if root else -1
         child = self._children[plural].get(owner, {}).get(uid)
         return _child_version(child) if child is not None else -1
 
     def _entries(self, plural: str) -> Iterable[tuple[str, str, int]]:
-        if plural == "pdfjobs":
-            for uid, job in self._jobs.items():
-                yield uid, uid, int(job.metadata.resource_version)
+        if plural in _ROOTS:
+            roots: Mapping[str, PdfJob | CreditAccount] = self._jobs if plural == "pdfjobs" else self._accounts
+            for uid, root in roots.items():
+                yield uid, uid, int(root.metadata.resource_version)
             return
         for owner, children in self._children[plural].items():
             for uid, child in children.items():
                 yield owner, uid, _child_version(child)
+
+
+def _is_running(raw: Mapping[str, Any]) -> bool:
+    """Whether a pod that is gone was at work when it was last seen: one that is let go in peace has ended before."""
+    states = (status.get("state") or {} for status in (raw.get("status") or {}).get("containerStatuses") or ())
+    return any("running" in state for state in states)
 
 
 def _child_version(child: PdfChunk | JobView | PodView) -> int:
@@ -166,7 +212,7 @@ def _child_version(child: PdfChunk | JobView | PodView) -> int:
 
 
 def _owner(plural: str, raw: Mapping[str, Any]) -> str:
-    if plural == "pdfjobs":
+    if plural in _ROOTS:
         return str(raw["metadata"]["uid"])
     if plural == "pdfchunks":  # users may edit its labels; what it belongs to stays
         for reference in raw["metadata"].get("ownerReferences") or []:

@@ -51,6 +51,11 @@ class Conditions:
         """Return the reason of a condition that is True; None while it is not."""
         return self._items[kind.value].reason if self.is_true(kind) else None
 
+    def reason_of_false(self, kind: JobCondition) -> str | None:
+        """Return the reason of a condition that is False; None while it is not, or was never set."""
+        item = self._items.get(kind.value)
+        return item.reason if item is not None and item.status == "False" else None
+
     def broken(self) -> str | None:
         """Return the reason of the latest stage that is False: it names the cause, the error code only its class."""
         stages = (self._items.get(kind.value) for kind in _STAGES)

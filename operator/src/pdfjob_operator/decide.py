@@ -11,38 +11,34 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from pdfjob_api.conditions import JobCondition, JobPhase
+from pdfjob_api.conditions import JobCondition
 from pdfjob_api.jobstatus import LastRetry, PdfJobStatus
 from pdfjob_api.names import FINALIZER
 from pdfjob_api.pdfchunk import PdfChunkStatus
-from pdfjob_api.pdfjob import DeletionPolicy, PdfJob
 
 from .actions import (
     Action,
     AddFinalizer,
+    Book,
     Decision,
-    DeleteChunks,
-    DeleteJob,
-    DeletePod,
-    DeleteSelf,
     ReadAdopted,
     ReadEnd,
-    RemoveFinalizer,
     RestoreChunk,
-    StartWork,
     StopWork,
     WriteChunk,
 )
-from .chunk_end import cancelled
+from .background import earliest, start_work, work_delays
 from .clock import from_wire
 from .conditions import is_true
-from .decide_chunk import TERMINAL, ChunkDecision, answered, decide_chunk, kill
+from .credits import claim
+from .decide_chunk import ChunkDecision, answered, decide_chunk
+from .decide_end import decide_deletion, decide_finished
 from .intent import Intent, intent_of
 from .jobclock import FOLD_SECONDS, elapsed
 from .observation import Observation, WorkError, WorkKind
 from .plan import merge_mark
 from .policy import may_be_merged
-from .requests import Answer, answer_chunk, answer_event, answer_job, pending_request, reopened_status
+from .requests import Answer, answer_chunk, answer_event, answer_job, pending_request
 from .status import compute_status, merged_result
 from .throttle import Throttle, throttle_of
 
@@ -56,9 +52,9 @@ def decide(obs: Observation, now: datetime) -> Decision:
     """Say what one reconcile of a PdfJob does."""
     job = obs.job
     if job.metadata.deletion_timestamp is not None:
-        return _decide_deletion(obs, now)
+        return decide_deletion(obs, now)
     if is_true(job, JobCondition.FINISHED):
-        return _decide_finished(obs, now)
+        return decide_finished(obs, now)
     if FINALIZER not in job.metadata.finalizers:
         return Decision((AddFinalizer(),), None, 0.0, 0)
     return _decide_active(obs, now)
@@ -77,12 +73,16 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
     if any(decision.status is not None for decision in decisions.values()):
         throttle = throttle_of(obs.job, statuses, answered=good_key)
     in_flight = sum(decision.in_flight for decision in decisions.values())
+    starts, delay = _dispatch(obs, decisions, intent, throttle, now)
+    looking = any(isinstance(action, ReadAdopted) for each in decisions.values() for action in each.actions)
+    claimed = claim(obs, statuses, wants_start=bool(starts), looking=looking)
     status = compute_status(
         obs,
         statuses,
         now,
         in_flight=_under_way(obs, decisions, now),
         throttle=throttle,
+        claimed=claimed,
         answer=answer.last_retry if answer else None,
     )
     actions: list[Action] = [action for decision in decisions.values() for action in decision.actions]
@@ -95,15 +95,15 @@ def _decide_active(obs: Observation, now: datetime) -> Decision:
         delays.append(_AFTER_END_SECONDS)
     else:
         actions += _background(obs, statuses, status, intent, now)
-        starts, delay = _dispatch(obs, decisions, intent, throttle, now)
-        actions += starts
+        actions += [Book(claimed.booking)] if claimed.booking is not None else []
+        actions += starts if claimed.may_start else []
         delays += [delay, _time_limit(obs, status, now)]
         if intent is not Intent.RUN:
             delays.append(_until_dead(obs, now))
     return Decision(
         actions=tuple(actions),
         status=status,
-        requeue_seconds=_earliest([*delays, *_work_delays(obs, now)]),
+        requeue_seconds=earliest([*delays, *work_delays(obs, now)]),
         in_flight=in_flight,
     )
 
@@ -193,23 +193,17 @@ def _background(
         unread = facts.plan is None and obs.job.status.chunks is not None
         if facts.working is not None:
             return [] if unread else [StopWork()]
-        return _start_work(obs, WorkKind.SPLIT, now) if unread else []
+        return start_work(obs, WorkKind.SPLIT, now) if unread else []
     if facts.working is WorkKind.MERGE and not mergeable:
         return [StopWork()]
     if facts.manifest is None:
-        return _start_work(obs, WorkKind.SPLIT, now)
+        return start_work(obs, WorkKind.SPLIT, now)
     actions: list[Action] = [
         RestoreChunk(stored.index) for stored in facts.manifest.chunks if stored.index not in obs.chunks
     ]
     if mergeable and merged_result(obs, statuses) is None:
-        actions += _start_work(obs, WorkKind.MERGE, now)
+        actions += start_work(obs, WorkKind.MERGE, now)
     return actions
-
-
-def _start_work(obs: Observation, kind: WorkKind, now: datetime) -> list[Action]:
-    error = obs.facts.errors.get(kind)
-    waits = error is not None and (error.retry_at is None or error.retry_at > now)
-    return [] if obs.facts.working is not None or waits else [StartWork(kind)]
 
 
 def _dispatch(
@@ -253,119 +247,3 @@ def _until_dead(obs: Observation, now: datetime) -> float | None:
         if pod.meta.deleted is not None and not pod.ended
     ]
     return min((mark for mark in marks if mark > 0), default=None)
-
-
-def _work_delays(obs: Observation, now: datetime) -> list[float | None]:
-    return [
-        (error.retry_at - now).total_seconds()
-        for error in obs.facts.errors.values()
-        if error.retry_at is not None and error.retry_at > now
-    ]
-
-
-def _earliest(delays: list[float | None]) -> float | None:
-    return min((delay for delay in delays if delay is not None), default=None)
-
-
-def _decide_finished(obs: Observation, now: datetime) -> Decision:
-    """Remove what is left of a job that has ended, keep its record, and let it go when its time is over.
-
-    Its status is latched: only a request for a retry opens it again. A job that ended while chunks were under way ends
-    them here: nobody would record them.
-    """
-    unended = [chunk for chunk in obs.chunks.values() if chunk.status.phase not in TERMINAL]
-    asked = _answer_finished(obs, now) if not unended else None  # those are cancelled first: a request may mean them
-    if asked is not None:
-        return asked
-    actions: list[Action] = [StopWork()] if obs.facts.working not in {None, WorkKind.RECORD} else []
-    if obs.job.status.phase is JobPhase.CANCELLED:
-        actions += [pod for own in obs.starts.values() for pod in kill(own, now)]
-    actions += [WriteChunk(chunk, cancelled(chunk, now)) for chunk in unended]
-    actions += [
-        DeleteJob(start.job.meta.name, start.job.meta.uid)
-        for starts in obs.starts.values()
-        for start in starts
-        if start.job is not None
-    ]
-    status = None
-    if not actions and obs.job.status.history is None:
-        if obs.facts.recorded:
-            status = obs.job.status.model_copy(update={"history": obs.facts.recorded})
-        else:
-            actions += _start_work(obs, WorkKind.RECORD, now)
-    left = _seconds_left(obs.job, now)
-    if left is not None and left <= 0:
-        actions.append(DeleteSelf())
-        left = None
-    return Decision(tuple(actions), status, _earliest([left, *_work_delays(obs, now)]), 0)
-
-
-def _answer_finished(obs: Observation, now: datetime) -> Decision | None:
-    """Open a finished job again when a request for a retry takes anything of it, or say why it does not."""
-    job = obs.job
-    if obs.facts.working is not None and pending_request(job) is not None:
-        return Decision((StopWork(),), None, None, 0)
-    for chunk in obs.chunks.values():
-        status = answer_chunk(chunk, job, now, in_flight=False)
-        if status is None or status.last_retry is None:
-            continue
-        if status.last_retry.accepted:  # it is answered once the job is open
-            return Decision((), reopened_status(job, now), 0.0, 0)
-        return Decision((WriteChunk(chunk, status, answer_event(chunk, status.last_retry)),), None, 0.0, 0)
-    request = pending_request(job)
-    if request is None:
-        return None
-    answer = answer_job(request, obs, set(), now)
-    if answer.last_retry.retried_count or answer.merges:
-        return Decision((), reopened_status(job, now), 0.0, 0)
-    return Decision((), _answered(job.status, answer.last_retry), 0.0, 0)
-
-
-def _answered(status: PdfJobStatus, answer: LastRetry) -> PdfJobStatus:
-    return status.model_copy(update={"last_retry": answer})
-
-
-def _seconds_left(job: PdfJob, now: datetime) -> float | None:
-    """Return the seconds until a finished job is deleted; None when it stays."""
-    ttl = job.spec.ttl_seconds_after_finished
-    seconds = {
-        JobPhase.SUCCEEDED: ttl.succeeded,
-        JobPhase.FAILED: ttl.failed,
-        JobPhase.STOPPED: ttl.stopped,
-        JobPhase.CANCELLED: ttl.cancelled,
-    }.get(job.status.phase, -1)
-    if seconds < 0 or job.status.completion_time is None:
-        return None
-    return (from_wire(job.status.completion_time) + timedelta(seconds=seconds) - now).total_seconds()
-
-
-def _decide_deletion(obs: Observation, now: datetime) -> Decision:
-    """End what runs, wait until no pod lives, keep the record, remove the objects, let the PdfJob go. In this order."""
-    if FINALIZER not in obs.job.metadata.finalizers:
-        return Decision((), None, None, 0)
-    facts = obs.facts
-    if facts.working not in {None, WorkKind.CLEAN, WorkKind.RECORD}:
-        return Decision((StopWork(),), None, None, 0)
-    stuck = obs.job.spec.limits.stuck_timeout_seconds
-    starts = [start for own in obs.starts.values() for start in own]
-    actions: list[Action] = [
-        DeleteJob(start.job.meta.name, start.job.meta.uid) for start in starts if start.job is not None
-    ]
-    actions += [
-        DeletePod(pod.meta.name, pod.meta.uid)
-        for start in starts
-        if start.job is None
-        for pod in start.pods
-        if pod.meta.deleted is None
-    ]
-    if actions or any(pod.live(now, stuck) for start in starts for pod in start.pods):
-        return Decision(tuple(actions), None, float(stuck), 0)
-    delay = _earliest(_work_delays(obs, now))
-    if obs.job.status.history is None and facts.recorded is None:
-        return Decision(tuple(_start_work(obs, WorkKind.RECORD, now)), None, delay, 0)
-    if obs.chunks:
-        return Decision((DeleteChunks(),), None, None, 0)
-    keep = obs.job.spec.deletion_policy is DeletionPolicy.RETAIN
-    if keep or facts.cleaned:
-        return Decision((RemoveFinalizer(),), None, None, 0)
-    return Decision(tuple(_start_work(obs, WorkKind.CLEAN, now)), None, delay, 0)

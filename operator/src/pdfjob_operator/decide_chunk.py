@@ -132,6 +132,7 @@ def reopened(chunk: PdfChunk, now: datetime) -> PdfChunkStatus:
             "processed_at": None,
             "next_retry_time": None,
             "result": None,
+            "tokens_before": status.tokens_before + (status.result.tokens.total if status.result is not None else 0),
             "fresh_after": max(status.starts, 1) if succeeded else status.fresh_after,
         }
     )

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pdfjob_api.gemini import GeminiMode, GeminiProcessor, MediaResolution
+from pdfjob_api.pdfjob import PdfJobSpec
 
+from .plan import Plan
 from .planning import ChunkRange
 
 _CHARACTERS_PER_TOKEN: Final = 4
@@ -25,6 +27,19 @@ _INSTRUCTION_TOKENS: Final = 600
 _PAGE_TOKENS: Final = {MediaResolution.LOW: 280, MediaResolution.MEDIUM: 560, MediaResolution.HIGH: 1120}
 _CONTEXT_PAGES: Final = 2
 """That go with each request: the one before and the one after."""
+
+
+def estimate_of(spec: PdfJobSpec, plan: Plan) -> int:
+    """Return the tokens that a whole job will take, input and output together; none for local work.
+
+    What a custom image does with the text nobody knows: it is taken to read it once and to write it once.
+    """
+    if spec.processor.gemini is not None:
+        return estimate_tokens(spec.processor.gemini, plan.ranges(spec), plan.characters)
+    if spec.processor.custom is None:
+        return 0
+    text_tokens = (plan.source.pages or 0) * _CHARACTERS_PER_PAGE / _CHARACTERS_PER_TOKEN
+    return math.ceil(text_tokens * (1 + _ANSWER))
 
 
 def estimate_tokens(gemini: GeminiProcessor, ranges: Sequence[ChunkRange], characters: int | None) -> int:

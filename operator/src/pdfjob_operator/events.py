@@ -13,9 +13,11 @@ _TOLD: Final = (
     JobCondition.ACCEPTED,
     JobCondition.SPLIT,
     JobCondition.REPAIRED,
+    JobCondition.CREDITS_RESERVED,
     JobCondition.MERGED,
     JobCondition.SUSPENDED,
     JobCondition.DEGRADED,
+    JobCondition.CREDITS_SETTLED,
     JobCondition.FINISHED,
 )
 _QUIET: Final = frozenset(

@@ -1,4 +1,4 @@
-"""kopf: watches the four kinds and hands every event over. Nothing is decided here.
+"""kopf: watches the five kinds and hands every event over. Nothing is decided here.
 
 kopf runs in a thread with an event loop of its own: at its end it cancels every task of its loop, and the reconciles
 in hand shall be finished first.

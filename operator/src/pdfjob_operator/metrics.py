@@ -220,6 +220,15 @@ class ResourceCounts(Collector):
         stuck = GaugeMetricFamily("pdfjob_chunks_stuck", "Chunks that are being ended since they gave no sign of life.")
         stuck.add_metric([], sum(self._stuck(job) for job in jobs if not is_true(job, JobCondition.FINISHED)))
         yield stuck
+        tokens = GaugeMetricFamily(
+            "pdfjob_credit_tokens", "Tokens of a credit account.", labels=["namespace", "account", "state"]
+        )
+        for account in self._cache.accounts():
+            status, meta = account.status, account.metadata
+            tokens.add_metric([meta.namespace, meta.name, "available"], status.available)
+            tokens.add_metric([meta.namespace, meta.name, "reserved"], status.reserved)
+            tokens.add_metric([meta.namespace, meta.name, "charged"], status.charged)
+        yield tokens
         reasons = Tally(item.reason for job in jobs for item in job.status.conditions if _is_degraded(item))
         degraded = GaugeMetricFamily("pdfjob_jobs_degraded", "PdfJobs held up, by reason.", labels=["reason"])
         for reason, count in sorted(reasons.items()):

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pdfjob_api.conditions import Reason
 from pdfjob_api.contract import Progress
+from pdfjob_api.creditaccount import CreditAccount
 from pdfjob_api.jobstatus import ResultFile
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
 from pdfjob_api.pdfjob import PdfJob
@@ -150,6 +151,12 @@ class Observation:
     facts: Facts
     caching: bool = False
     """Whether the installation keeps results of paid work for other jobs."""
+    torn_away: datetime | None = None
+    """When a pod was last deleted by force as its runner was at work; None = never."""
+    account: CreditAccount | None = None
+    """The credit account that the job names; None when there is none of that name."""
+    delivered: int = 0
+    """Tokens of all results that the job has ever had, by the last that was seen of each PdfChunk."""
 
 
 def group_starts(

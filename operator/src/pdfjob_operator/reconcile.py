@@ -27,6 +27,7 @@ from .actions import (
 from .cache import Cache
 from .clock import utc_now
 from .conditions import is_true
+from .credits import delivered
 from .decide import decide
 from .dispatch import Demand, Dispatcher
 from .memory import JobMemory
@@ -54,9 +55,11 @@ class Reconciler:
     dispatcher: Dispatcher
     metrics: Metrics
     memories: dict[str, JobMemory] = field(default_factory=dict)
+    _accounts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Namespace and name of the credit accounts that were seen, by UID: who named one is told when it is gone."""
 
     def wake(self, uid: str) -> None:
-        """Ask for a reconcile of a PdfJob, soon; later for a large one, so that events do not eat the processor."""
+        """Ask for a reconcile of a PdfJob or a credit account, soon; of a large one later, since events cost time."""
         memory = self.memories.get(uid)
         self.queue.add(uid, max(_SETTLE_SECONDS, 2 * memory.reconcile_seconds if memory else 0.0))
 
@@ -89,6 +92,11 @@ class Reconciler:
 
     async def _reconcile(self, uid: str) -> None:
         job = self.cache.job(uid)
+        account = self.cache.account_of_uid(uid)
+        if account is not None:
+            self._accounts[uid] = account.metadata.namespace, account.metadata.name
+            await self.actor.ledger.refresh(account)
+            return
         if job is None:
             await self._forget(uid)
             return
@@ -124,8 +132,20 @@ class Reconciler:
     def _decide(self, job: PdfJob, memory: JobMemory) -> Decision:
         uid = job.metadata.uid
         starts = group_starts(self.cache.child_jobs(uid), self.cache.pods(uid), self.cache.newest_starts(uid))
-        caching = self.actor.settings.cache.max_age_days > 0
-        return decide(Observation(job, self.cache.chunks(uid), starts, memory.facts, caching), utc_now())
+        obs = Observation(
+            job,
+            self.cache.chunks(uid),
+            starts,
+            memory.facts,
+            caching=self.actor.settings.cache.max_age_days > 0,
+            torn_away=self.cache.torn_away(uid),
+        )
+        ref = job.spec.credit_account_ref
+        if ref is not None:
+            account = self.cache.account(job.metadata.namespace, ref.name)
+            known = self.cache.last_known_chunks(uid).values()
+            obs = replace(obs, account=account, delivered=delivered(known))
+        return decide(obs, utc_now())
 
     async def _act(self, job: PdfJob, memory: JobMemory, decision: Decision) -> None:
         """Write first, then start new Jobs, then delete old ones: a place that is free is filled at once."""
@@ -205,6 +225,10 @@ class Reconciler:
             await self.actor.work.stop(memory)
         self.dispatcher.forget(uid)
         self._wake_waiting(uid)
+        account = self._accounts.pop(uid, None)
+        if account is not None:
+            self.actor.ledger.wake_jobs(*account)
+        await self.actor.ledger.release(uid)
 
 
 def _without_storage(decision: Decision) -> Decision:

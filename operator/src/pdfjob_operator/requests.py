@@ -15,6 +15,7 @@ from pdfjob_api.pdfjob import PdfJob, RetryRequest, Shutdown
 from .chunk_end import retry_limit
 from .clock import to_wire
 from .conditions import Conditions
+from .credits import next_run
 from .decide_chunk import reopened
 from .observation import Observation
 from .ranges import number_ranges
@@ -136,6 +137,9 @@ def reopened_status(job: PdfJob, now: datetime) -> PdfJobStatus:
     conditions.set(JobCondition.ACCEPTED, "True", Reason.ACCEPTED, "the operator took the job")
     conditions.set(JobCondition.CHUNKS_SUCCEEDED, "Unknown", Reason.PROCESSING, text)
     conditions.set(JobCondition.MERGED, "Unknown", Reason.WAITING, text)
+    if job.spec.credit_account_ref is not None:
+        conditions.set(JobCondition.CREDITS_RESERVED, "Unknown", Reason.WAITING, text)
+        conditions.set(JobCondition.CREDITS_SETTLED, "Unknown", Reason.WAITING, text)
     conditions.set(JobCondition.FINISHED, "False", Reason.ACTIVE, text)
     conditions.set(JobCondition.SUCCEEDED, "Unknown", Reason.ACTIVE, text)
     return job.status.model_copy(
@@ -150,6 +154,7 @@ def reopened_status(job: PdfJob, now: datetime) -> PdfJobStatus:
             "processing_seconds": None,
             "clock": None,
             "history": None,
+            "credits": next_run(job),
             "conditions": conditions.list(),
         }
     )

@@ -18,7 +18,8 @@ from pdfjob_api.pdfjob import PdfJob
 from .clock import from_wire, to_wire
 from .conditions import MAX_MESSAGE, Conditions, is_true
 from .counts import closed, count, items, summary, sums
-from .estimate import estimate_tokens
+from .credits import Claim, credits_of, set_credits
+from .estimate import estimate_of
 from .intent import Intent, intent_of
 from .jobclock import advance, folded, is_fold_due
 from .observation import Facts, Merged, Observation, WorkError, WorkKind
@@ -61,6 +62,7 @@ def compute_status(
     *,
     in_flight: int = 0,
     throttle: Throttle | None = None,
+    claimed: Claim | None = None,
     answer: LastRetry | None = None,
 ) -> PdfJobStatus | None:
     """Return the status the job should have, or None while too little is known to say (after a restart).
@@ -75,6 +77,8 @@ def compute_status(
         Chunks whose Job or pod lives.
     throttle
         What past failures allow; None = all that the spec does.
+    claimed
+        What the job wants of its credit account; None = nothing.
     answer
         Answer to a retry request that this reconcile gives.
     """
@@ -104,6 +108,7 @@ def compute_status(
     elif end is not None and conditions.is_true(JobCondition.DEGRADED):
         conditions.set(JobCondition.DEGRADED, "False", Reason.DISPATCHING, "the job has ended")
     _set_suspended(conditions, obs, counts, intent, in_flight, quiet=quiet)
+    set_credits(conditions, obs, claimed or Claim(), ended=end is not None)
     _set_summary(conditions, end)
     mergeable = counts is not None and may_be_merged(obs, counts, chunks)
     values = {
@@ -127,6 +132,7 @@ def compute_status(
         "progress_percent": max(_percent(obs, counts, end, mergeable=mergeable), job.status.progress_percent),
         "result": _result(merged) if end is not None and merged is not None else job.status.result,
         "estimated_tokens": _estimate(obs),
+        "credits": credits_of(obs),
         **sums(chunks),
     }
     working = facts.working in {WorkKind.SPLIT, WorkKind.MERGE} or (counts is not None and counts.running > 0)
@@ -296,6 +302,9 @@ def _step(
     waiting = next((error for error in due if error.retry_at is not None), None)
     if waiting is not None and not (counts and counts.running):
         return f"Waiting: {waiting.reason.value}"
+    unpaid = conditions.reason_of_false(JobCondition.CREDITS_RESERVED)
+    if unpaid is not None and counts and not settled(counts) and not counts.running:
+        return f"Waiting: {unpaid}"
     held = conditions.reason_of_true(JobCondition.DEGRADED)
     if held is not None and not (counts and counts.running):
         return f"Waiting: {held}"
@@ -324,10 +333,10 @@ def _percent(obs: Observation, counts: ChunkCounts | None, end: _End | None, *, 
 
 
 def _estimate(obs: Observation) -> int | None:
-    gemini, plan = obs.job.spec.processor.gemini, obs.facts.plan
-    if gemini is None or plan is None:
+    plan = obs.facts.plan
+    if obs.job.spec.processor.gemini is None or plan is None:
         return obs.job.status.estimated_tokens
-    return obs.job.status.estimated_tokens or estimate_tokens(gemini, plan.ranges(obs.job.spec), plan.characters)
+    return obs.job.status.estimated_tokens or estimate_of(obs.job.spec, plan)
 
 
 def _result(merged: Merged) -> JobResult:

@@ -61,6 +61,7 @@ class JobLife(RuleBasedStateMachine):
         may_fail=st.sampled_from([0, 0, 1, "50%", "100%"]),
         job_timeout=st.sampled_from([None, None, None, 2, 30]),
         ttl=st.sampled_from([-1, -1, 0, 100]),
+        balance=st.sampled_from([None, 0, 200, 1000, 100_000]),
         troubles=st.lists(
             st.tuples(st.sampled_from([1, 2, 3, 11]), st.sampled_from(_FAULTS), st.booleans()), max_size=2
         ),
@@ -76,6 +77,7 @@ class JobLife(RuleBasedStateMachine):
         may_fail: int | str,
         job_timeout: int | None,
         ttl: int,
+        balance: int | None,
         troubles: list[tuple[int, str, bool]],
         *,
         retain: bool,
@@ -86,6 +88,7 @@ class JobLife(RuleBasedStateMachine):
             max_retries=max_retries,
             parallelism=parallelism,
             retain=retain,
+            balance=balance,
             failurePolicy={"maxFailedChunks": may_fail},
             limits={"jobTimeoutSeconds": job_timeout},
             ttlSecondsAfterFinished={"succeeded": ttl, "failed": ttl, "stopped": ttl, "cancelled": ttl},
@@ -160,6 +163,27 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def resync(self) -> None:
         self.operator.resync()
+
+    # The credit account.
+
+    @precondition(lambda self: self.world.bank is not None)
+    @rule(tokens=st.sampled_from([-500, 50, 200, 1000]))
+    def balance_is_changed(self, tokens: int) -> None:
+        bank = self.world.bank
+        if bank is not None and bank.balance + tokens >= 0:
+            bank.top_up(tokens)
+
+    @precondition(lambda self: self.world.bank is not None)
+    @rule(tokens=st.sampled_from([0, 60, 150]))
+    def another_job_books(self, tokens: int) -> None:
+        bank = self.world.bank
+        if bank is not None:
+            bank.let_another_job_book(tokens)
+
+    @precondition(lambda self: self.world.bank is not None)
+    @rule()
+    def news_of_the_account_arrives(self) -> None:
+        self.operator.hear_of_the_account()
 
     # What happens.
 
@@ -363,6 +387,8 @@ class JobLife(RuleBasedStateMachine):
         if job is not None and job.metadata.deletion_timestamp is None:
             self.world.edit(suspend=False)
         self.world.image_missing = False
+        if self.world.bank is not None:
+            self.world.bank.top_up(10_000)
         self.peace.until_finished()
         self.peace.until_quiet()  # a request that came at the very end opens it again
         self.peace.until_finished()
