@@ -40,20 +40,6 @@ def chunk_fails_once(lab: Lab, reference: Reference) -> None:
         verdict(lab, lab.submit(retryPolicy=QUICK), reference, starts={1: 2})
 
 
-def pod_without_job(lab: Lab, reference: Reference) -> None:
-    """A Job is deleted from above its pod while it runs, and then the PdfJob."""
-    with lab.hold_runner(2) as gate:
-        job = lab.submit()
-        lab.wait(gate.reached.is_set, "the pod of chunk 2 runs")
-        lab.operator.hold_down()
-        lab.api.delete("jobs", f"{job.name}-c00002-a1", propagationPolicy="Orphan")
-        lab.wait(lambda: len(job.children("jobs", 2)) == 0, "the Job is gone")
-        job.delete()
-        lab.operator.let_up()
-        nothing_left(lab, job)
-    lived_through(lab)
-
-
 def cancelled(lab: Lab, reference: Reference) -> None:
     """A job is cancelled while its pods run: they are killed."""
     with lab.hold_runner(2):

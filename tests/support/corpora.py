@@ -120,16 +120,6 @@ PYTHON: Final = MappingProxyType(
 """Source distributions that hold PDFs, many of them damaged or encrypted on purpose."""
 
 
-def debian_reference_fr() -> Path:
-    """Path of the Debian Reference in French, the document of the demo."""
-    return manual("debian-reference-fr")
-
-
-def debian_reference_en() -> Path:
-    """Path of the Debian Reference in English."""
-    return manual("debian-reference-en")
-
-
 def debian_policy() -> Path:
     """Path of the Debian Policy Manual, English, made by XeTeX."""
     return manual("debian-policy")

@@ -94,16 +94,6 @@ def strike_after(deed: Callable[[], None]) -> Effect:
     return effect
 
 
-def strike_before(deed: Callable[[], None]) -> Effect:
-    """Do ``deed`` (kill the operator) before the server has heard of the request, which it never does."""
-
-    async def effect(exchange: Exchange) -> web.StreamResponse:
-        await _do(deed)
-        return exchange.cut()
-
-    return effect
-
-
 async def _do(deed: Callable[[], None]) -> None:
     deed()
 

@@ -93,14 +93,6 @@ class OperatorProcess:
         """Return its log, of all its processes."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
-    def wait_ready(self, timeout: float = 60) -> None:
-        """Wait until a process says that it is ready."""
-        deadline = time.monotonic() + timeout
-        while not any(entry["event"] == "operator ready" for entry in self.entries()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the operator is not ready after {timeout} s:\n{self.tail()}")
-            time.sleep(0.1)
-
     def tail(self, lines: int = 40) -> str:
         """Return the end of its log."""
         return "\n".join(self.log.read_text().splitlines()[-lines:])

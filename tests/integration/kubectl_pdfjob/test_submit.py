@@ -75,7 +75,7 @@ def test_a_refused_setting_is_one_line_and_nothing_is_stored(
 
 
 def test_a_file_of_settings_makes_a_job_with_a_language_model(
-    namespace: str, installed: str, server: S3Server, pdf: Path, tmp_path: Path
+    namespace: str, installed: str, server: S3Server, pdf: Path
 ) -> None:
     example = REPOSITORY / "examples" / "pdfjob-gemini.yaml"
     options = ("--spec", str(example), "--language", "en", "--name", "with-a-model")
@@ -244,7 +244,7 @@ def test_the_embedded_server_is_reached_through_the_cluster(namespace: str, pdf:
     assert _tunnels(namespace) == []
 
 
-def test_a_secret_that_is_not_open_to_the_user_is_named(namespace: str, pdf: Path, tmp_path: Path) -> None:
+def test_a_secret_that_is_not_open_to_the_user_is_named(namespace: str, pdf: Path) -> None:
     names = {"s3ServiceName": "s3", "s3ServicePort": "80", "s3SecretName": "keys", "s3SecretNamespace": namespace}
     _publish_embedded(namespace, names)
     done = pdfjob("submit", str(pdf), "-n", namespace, "--install-namespace", namespace)

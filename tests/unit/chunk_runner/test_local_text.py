@@ -93,11 +93,6 @@ def test_entries_of_a_table_of_contents_are_one_record_each(tmp_path: Path) -> N
     ]
 
 
-def halves(sentence: str, words: int) -> tuple[str, str]:
-    parts = sentence.split()
-    return " ".join(parts[:words]), " ".join(parts[words:])
-
-
 SPANNING = f"{LONG} and nobody knows where the fox went after {LONG.lower()}."
 
 
