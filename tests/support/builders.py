@@ -133,11 +133,10 @@ def observation(
     chunks: list[PdfChunk],
     facts: Facts,
     starts: Mapping[int, tuple[Start, ...]] | None = None,
-    *,
-    caching: bool = False,
+    **known: Any,
 ) -> Observation:
     """Put an observation together."""
-    return Observation(job, {chunk.spec.index: chunk for chunk in chunks}, starts or {}, facts, caching)
+    return Observation(job, {chunk.spec.index: chunk for chunk in chunks}, starts or {}, facts, **known)
 
 
 def child_meta(name: str, uid: str, chunk: int, start: int, version: int = 10) -> dict[str, Any]:

@@ -45,10 +45,13 @@ def decided(
     facts: Facts,
     *raws: Mapping[str, Any],
     seconds: float = 0,
-    caching: bool = False,
+    **known: Any,
 ) -> Decision:
-    """Decide about a PdfJob with these Jobs and pods, so many seconds after NOW."""
-    return decide(observation(job, chunks, facts, starts_of(*raws), caching=caching), NOW + timedelta(seconds=seconds))
+    """Decide about a PdfJob with these Jobs and pods, so many seconds after NOW.
+
+    ``known`` is what else the observation tells: ``caching``, ``account``, ``delivered``, ``torn_away``.
+    """
+    return decide(observation(job, chunks, facts, starts_of(*raws), **known), NOW + timedelta(seconds=seconds))
 
 
 def chunk_decided(

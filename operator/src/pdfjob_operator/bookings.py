@@ -84,7 +84,8 @@ class _Ledger:
         if entry is not None and entry.run > booking.run:
             return  # the word of an earlier process, late
         if entry is not None and entry.run < booking.run:
-            self._end(self._charge(entry, booking.delivered))
+            if not entry.settled:
+                self._end(self._charge(entry, booking.delivered))
             del self._entries[booking.uid]
             entry = None
         if entry is None:

@@ -200,3 +200,43 @@ def test_pdfchunks_that_are_gone_are_remembered_as_long_as_their_pdfjob_is_there
     assert 1 not in cache.last_known_chunks(JOB_UID)
     cache.remove("pdfchunks", raws[0])
     assert cache.last_known_chunks(JOB_UID) == {}, "what is never asked for again must not pile up"
+
+
+@pytest.mark.parametrize(
+    ("state", "torn"), [(running(), True), (terminated(0), False), ({}, False)], ids=["at work", "ended", "not begun"]
+)
+def test_a_pod_that_goes_while_its_runner_works_was_deleted_by_force(state: dict[str, Any], *, torn: bool) -> None:
+    cache = Cache()
+    cache.apply("pdfjobs", raw_pdf_job())
+    cache.apply("pods", raw_pod(state))
+    assert cache.torn_away(JOB_UID) is None
+    cache.remove("pods", raw_pod(state))
+    assert (cache.torn_away(JOB_UID) is not None) == torn
+    cache.forget("pdfjobs", JOB_UID, JOB_UID)
+    assert cache.torn_away(JOB_UID) is None
+
+
+def raw_account(name: str = "team", version: int = 10, namespace: str = "books") -> dict[str, Any]:
+    meta = {"name": name, "namespace": namespace, "uid": f"uid-{name}", "resourceVersion": str(version)}
+    return {"metadata": meta, "spec": {"balance": version}}
+
+
+def test_a_credit_account_is_found_by_its_name_and_belongs_to_itself() -> None:
+    cache = Cache()
+    assert cache.apply("creditaccounts", raw_account()) == "uid-team"
+    assert cache.apply("creditaccounts", raw_account(version=9)) is None
+    assert cache.apply("creditaccounts", raw_account(version=11)) == "uid-team"
+    found = cache.account("books", "team")
+    assert found is not None
+    assert (found.spec.balance, cache.account_of_uid("uid-team"), cache.accounts()) == (11, found, [found])
+    assert cache.account("other", "team") is None
+    assert cache.account("books", "another") is None
+    assert cache.uids() == []
+
+
+def test_a_credit_account_that_vanished_in_a_gap_of_the_watch_is_dropped() -> None:
+    cache = Cache()
+    cache.apply("creditaccounts", raw_account())
+    cache.apply("creditaccounts", raw_account("old"))
+    assert cache.replace("creditaccounts", [raw_account(version=12)], 12) == {"uid-team", "uid-old"}
+    assert [each.metadata.name for each in cache.accounts()] == ["team"]

@@ -24,6 +24,7 @@ from pdfjob_operator.actions import (
     WriteChunk,
 )
 from pdfjob_operator.decide import decide
+from pdfjob_operator.jobspec import grace_seconds
 from pdfjob_operator.observation import Facts, Merged, WorkError, WorkKind
 from pdfjob_operator.plan import merge_inputs
 from tests.support.builders import (
@@ -190,6 +191,15 @@ def test_deletion_waits_until_no_pod_lives() -> None:
     decision = decided(pdf_job(deleted=True), [pdf_chunk(0)], Facts(cleaned=True), raw_pod(running(), deleted=30))
     assert decision.actions == ()
     assert decision.requeue_seconds is not None
+
+
+def test_deletion_waits_for_a_runner_whose_pod_was_deleted_by_force() -> None:
+    """Its node lets it run for its grace, and it may save a checkpoint after all objects are removed."""
+    job, facts = pdf_job(deleted=True), Facts(recorded="s3://pdfjob/job.json")
+    early = decided(job, [], facts, seconds=grace_seconds(job) - 1, torn_away=NOW)
+    assert (early.actions, early.requeue_seconds) == ((), 1)
+    late = decided(job, [], facts, seconds=grace_seconds(job), torn_away=NOW)
+    assert late.actions == (StartWork(WorkKind.CLEAN),)
 
 
 @pytest.mark.parametrize(
