@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.support.cluster import delete_leftovers, namespace
+from tests.support.cluster import delete_leftovers, fresh_namespace, namespace
 from tests.support.product import Storage, install, wait_for_operator
+from tests.support.puppets import Puppets, puppets
 
 __all__ = ["namespace"]
 
@@ -27,3 +30,18 @@ def product(installed: None) -> None:
 def storage(product: None) -> Storage:
     """The embedded S3 server."""
     return Storage.connect()
+
+
+@pytest.fixture(scope="module")
+def place(installed: None) -> Iterator[str]:
+    """A namespace for all tests of a file."""
+    wait_for_operator()
+    with fresh_namespace() as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Puppets]:
+    """Runners that do what the tests of a file tell them."""
+    with puppets() as made:
+        yield made

@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import fresh_namespace, kubectl
+from tests.support.cluster import kubectl
 from tests.support.node import runner_processes, seconds_until_no_runner
-from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_for_operator, wait_until
-from tests.support.puppets import RESOURCES, Puppets, puppets
+from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_until
+from tests.support.puppets import RESOURCES, Puppets
 from tests.support.shell_runners import MANY_RECORDS
 
 SECONDS: Final = 5.0
@@ -26,19 +26,6 @@ DEAF: Final = "trap '' TERM; door never"
 """A runner that does not hear SIGTERM."""
 DRAINS: Final = "trap 'sleep 2; exit 75' TERM; door never"
 """A runner whose page in hand takes two more seconds."""
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -5,32 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import fresh_namespace, kubectl
-from tests.support.product import Job, Storage, run_plugin, submit, wait_for_operator
-from tests.support.puppets import Puppets, puppets
+from tests.support.cluster import kubectl
+from tests.support.product import Job, Storage, run_plugin, submit
+from tests.support.puppets import Puppets
 
 CHUNKS: Final = 6
 FINE: Final = 'store "Page $first."'
 FAILS: Final = 'say PROCESSING_ERROR "no luck"; exit 70'
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

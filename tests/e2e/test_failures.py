@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import REPOSITORY, fresh_namespace
+from tests.support.cluster import REPOSITORY
 from tests.support.product import Job, Storage, images, submit, throttled
 from tests.support.shell_runners import python_processor, shell_processor
 
@@ -52,12 +52,6 @@ CAUSES: Final[Mapping[str, Cause]] = {
         """printf hello | curl -fsS -X PUT -H 'If-None-Match: *' --data-binary @- "$PDFJOB_RESULT_URL" """,
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    with fresh_namespace() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from gemini_stub import Scenario, ScriptLine
 from tests.support import pdfs
-from tests.support.cluster import fresh_namespace, kubectl
+from tests.support.cluster import kubectl
 from tests.support.gemini import StubKey, StubPod, stub_pod
 from tests.support.product import Job, Storage, signal_containers, submit, wait_for_operator, wait_until
 from tests.support.puppets import RESOURCES
@@ -35,12 +35,6 @@ def stub(installed: None) -> Iterator[StubPod]:
     wait_for_operator()
     with stub_pod() as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    with fresh_namespace() as name:
-        yield name
 
 
 def document(place: str, pages: int, data: bytes | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.audit import operator_writes
-from tests.support.cluster import environment, fresh_namespace, kubectl
+from tests.support.cluster import environment, kubectl
 from tests.support.corpora import manual
 from tests.support.once import assert_nothing_done_twice
 from tests.support.product import (
@@ -40,12 +40,6 @@ class Document:
 
     source: dict[str, Any]
     result: bytes
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    with fresh_namespace() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -13,9 +12,9 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.audit import job_creations, operator_writes
-from tests.support.cluster import fresh_namespace, kubectl
-from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_for_operator, wait_until
-from tests.support.puppets import RESOURCES, Puppets, puppets
+from tests.support.cluster import kubectl
+from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_until
+from tests.support.puppets import RESOURCES, Puppets
 from tests.support.shell_runners import MANY_RECORDS
 from tests.support.watching import watch
 
@@ -27,19 +26,6 @@ STOPPED: Final = "Batch processing stopped by user. Batch stopped, checkpoint re
 FINE: Final = 'store "page $first"'
 HEAVY_PAGES: Final = 24
 HEAVY_PIXELS: Final = 2500
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
-from tests.support.product import Job, Storage, submit, wait_for_operator, wait_until
-from tests.support.puppets import Puppets, puppets
+from tests.support.cluster import kubectl, kubectl_json
+from tests.support.product import Job, Storage, submit, wait_until
+from tests.support.puppets import Puppets
 from tests.support.watching import watch
 
 FINE: Final = 'store "page $first"'
@@ -23,19 +22,6 @@ LABEL: Final = f"tests.pdfjob.dev/{uuid.uuid4().hex[:8]}"
 PENDING_SECONDS: Final = 5
 JOB_SECONDS: Final = 15
 POD_PATH: Final = r"{.metadata.labels.pdfjob\.dev/start}|{.metadata.uid}"
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

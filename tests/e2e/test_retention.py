@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import pytest
 from pdfjob_api.history import ErrorRecord, JobRecord
 from tests.support import pdfs
 from tests.support.audit import job_creations
-from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
+from tests.support.cluster import kubectl, kubectl_json
 from tests.support.product import Job, Storage, submit, throttled, wait_until
 from tests.support.shell_runners import shell_processor
 
@@ -26,12 +25,6 @@ echo "PUT $PDFJOB_RESULT_URL gave 503"
 say API_ERROR "the model did not answer"
 exit 71
 """
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    with fresh_namespace() as name:
-        yield name
 
 
 @pytest.fixture

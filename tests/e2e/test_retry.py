@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,28 +11,15 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.audit import job_creations
-from tests.support.cluster import environment, fresh_namespace, kubectl, kubectl_json
-from tests.support.product import Job, Storage, run_plugin, submit, wait_for_operator, wait_until
-from tests.support.puppets import Puppets, puppets
+from tests.support.cluster import environment, kubectl, kubectl_json
+from tests.support.product import Job, Storage, run_plugin, submit, wait_until
+from tests.support.puppets import Puppets
 
 PAGES: Final = 6
 ONCE: Final[dict[str, Any]] = {"retryPolicy": {"maxRetries": 0}}
 FINE: Final = 'store "page $first"'
 FORCED: Final = (2, 5)
 """The chunks that the editor of the test forces."""
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
 from tests.support import pdfs
 from tests.support.audit import job_creations
-from tests.support.cluster import fresh_namespace, kubectl
-from tests.support.product import Job, Storage, run_plugin, submit, wait_for_operator, wait_until
-from tests.support.puppets import Puppets, puppets
+from tests.support.cluster import kubectl
+from tests.support.product import Job, Storage, run_plugin, submit, wait_until
+from tests.support.puppets import Puppets
 from tests.support.watching import watch
 
 CHUNKS: Final = 10
@@ -21,19 +20,6 @@ FINE: Final = 'store "page $first"'
 LIMITED: Final = 'say RATE_LIMIT "429 of the service"; exit 72'
 REFUSED: Final = 'say AUTH_ERROR "the key was refused"; exit 73'
 CHECKS: Final = "check: key valid, quota not exceeded, network to the API, text in the PDF"
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

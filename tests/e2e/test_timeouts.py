@@ -11,8 +11,8 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
-from tests.support.product import Job, Storage, images, run_plugin, submit, wait_for_operator, wait_until
-from tests.support.puppets import RESOURCES, Puppets, puppets
+from tests.support.product import Job, Storage, images, run_plugin, submit, wait_until
+from tests.support.puppets import RESOURCES, Puppets
 
 PAGES: Final = 3
 PENDING_SECONDS: Final = 12
@@ -39,24 +39,11 @@ store "second start"
 
 
 @pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
 def tight(installed: None) -> Iterator[str]:
     """A namespace in which no pod may be made."""
     with fresh_namespace() as name:
         kubectl("create", "quota", "pods", "--hard=pods=0", "-n", name)
         yield name
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Puppets]:
-    with puppets() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from tests.support import pdfs
-from tests.support.cluster import environment, fresh_namespace, kubectl
-from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_for_operator, wait_until
+from tests.support.cluster import environment, kubectl
+from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_until
 
 CHUNKS: Final = 6
 PAGES: Final = 2 * CHUNKS
@@ -22,13 +19,6 @@ LINE: Final = re.compile(
     r"\[\d+\] \d\d:\d\d:\d\d \| Status: [A-Z]+ \| Progress: \d+/\d+ \(\d+\.\d%\) \| Failed: \d+ \| "
     r"Rate: \d+\.\d chunks/min"
 )
-
-
-@pytest.fixture(scope="module")
-def place(installed: None) -> Iterator[str]:
-    wait_for_operator()
-    with fresh_namespace() as name:
-        yield name
 
 
 def slow_job(place: str, name: str, storage: Storage, seconds_per_page: float) -> Job:
