@@ -30,16 +30,12 @@ DRAINS: Final = "trap 'sleep 2; exit 75' TERM; door never"
 
 @pytest.fixture(scope="module")
 def source(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/book.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(12))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "book.pdf", pdfs.text_pdf(12))
 
 
 @pytest.fixture(scope="module")
 def small(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/small.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(3))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "small.pdf", pdfs.text_pdf(3))
 
 
 @dataclass

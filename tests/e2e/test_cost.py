@@ -81,9 +81,7 @@ def since_last_write(namespace: str) -> float:
 
 
 def upload(storage: Storage, namespace: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{namespace}/book.pdf"
-    storage.put(key, pdfs.text_pdf(2 * CHUNKS))
-    return {"s3": {"key": key}}
+    return storage.source(namespace, "book.pdf", pdfs.text_pdf(2 * CHUNKS))
 
 
 def api_reads() -> float:

@@ -42,9 +42,7 @@ def stage() -> Iterator[Puppets]:
 
 
 def stored(namespace: str, storage: Storage, pages: int) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{namespace}/{pages}.pdf"
-    storage.put(key, pdfs.text_pdf(pages))
-    return {"s3": {"key": key}}
+    return storage.source(namespace, f"{pages}.pdf", pdfs.text_pdf(pages))
 
 
 def submit_chunks(namespace: str, name: str, source: dict[str, Any], *seconds: float, **spec: Any) -> Job:

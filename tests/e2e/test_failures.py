@@ -56,10 +56,7 @@ CAUSES: Final[Mapping[str, Cause]] = {
 
 @pytest.fixture(scope="module")
 def source(place: str) -> dict[str, Any]:
-    storage = Storage.connect()
-    key = f"pdfjob/inbox/{place}/small.pdf"
-    storage.put(key, pdfs.text_pdf(PAGES))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "small.pdf", pdfs.text_pdf(PAGES))
 
 
 @pytest.fixture(scope="module")

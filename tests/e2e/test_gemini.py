@@ -38,9 +38,8 @@ def stub(installed: None) -> Iterator[StubPod]:
 
 
 def document(place: str, pages: int, data: bytes | None = None) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/{pages}{'' if data is None else '-other'}.pdf"
-    Storage.connect().put(key, data or pdfs.text_pdf(pages, lines=4))
-    return {"s3": {"key": key}}
+    name = f"{pages}.pdf" if data is None else f"{pages}-other.pdf"
+    return Storage.connect().source(place, name, data or pdfs.text_pdf(pages, lines=4))
 
 
 def send(place: str, name: str, key: StubKey, pages: int, *, chunk: int, window: int, **spec: Any) -> Job:

@@ -58,9 +58,7 @@ LOSSES: Final[tuple[Callable[[Mapping[str, Any]], None], ...]] = (
 
 @pytest.fixture
 def source(namespace: str, storage: Storage) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{namespace}/book.pdf"
-    storage.put(key, pdfs.text_pdf(PAGES * len(LOSSES)))
-    return {"s3": {"key": key}}
+    return storage.source(namespace, "book.pdf", pdfs.text_pdf(PAGES * len(LOSSES)))
 
 
 def test_lost_runners_resume_from_their_checkpoint_and_are_not_counted(
@@ -79,7 +77,7 @@ def test_lost_runners_resume_from_their_checkpoint_and_are_not_counted(
     for index, take_away in enumerate(LOSSES):
         wait_until(partial(checkpoints, storage, job, index), f"chunk {index} saved pages")
         take_away(pod_of(job, index, start=1))
-    resumed = {index: resumed_from(job, index) for index in range(len(LOSSES))}
+    resumed = {index: job.resumed_from(index) for index in range(len(LOSSES))}
     job.succeed()
     for index, chunk in enumerate(job.chunks()):
         status, first = chunk["status"], chunk["spec"]["startPage"]
@@ -104,16 +102,3 @@ def pod_of(job: Job, index: int, start: int) -> dict[str, Any]:
     labels = {"pdfjob.dev/chunk": str(index), "pdfjob.dev/start": str(start)}
     (pod,) = (pod for pod in job.children("pods") if labels.items() <= pod["metadata"]["labels"].items())
     return pod
-
-
-def resumed_from(job: Job, index: int) -> int:
-    """Wait for the second start of a chunk and return the page from which, as its log says, it went on."""
-    selector = f"pdfjob.dev/job={job.name},pdfjob.dev/chunk={index},pdfjob.dev/start=2"
-
-    def told() -> int | None:
-        log = kubectl("logs", "-n", job.namespace, "-l", selector, "--tail=-1", check=False).stdout
-        entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-        return next((entry["from_page"] for entry in entries if entry["event"] == "resuming"), None)
-
-    page: int = wait_until(told, f"the second runner of chunk {index} resumes")
-    return page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,16 +29,12 @@ HEAVY_PIXELS: Final = 2500
 
 @pytest.fixture(scope="module")
 def source(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/book.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(PAGES))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "book.pdf", pdfs.text_pdf(PAGES))
 
 
 @pytest.fixture(scope="module")
 def small(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/small.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(3))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "small.pdf", pdfs.text_pdf(3))
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +56,6 @@ def submit_slow(place: str, name: str, source: dict[str, Any]) -> Job:
 
 def checkpoints(storage: Storage, job: Job) -> list[str]:
     return storage.keys(f"pdfjob/jobs/{job.namespace}/{job.name}/checkpoints/")
-
-
-def resumed_from(job: Job, index: int) -> int:
-    """Wait for the second start of a chunk and return the page from which, as its log says, it went on."""
-    selector = f"pdfjob.dev/job={job.name},pdfjob.dev/chunk={index},pdfjob.dev/start=2"
-
-    def told() -> int | None:
-        log = kubectl("logs", "-n", job.namespace, "-l", selector, "--tail=-1", check=False).stdout
-        entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-        return next((entry["from_page"] for entry in entries if entry["event"] == "resuming"), None)
-
-    page: int = wait_until(told, f"the second runner of chunk {index} resumes")
-    return page
 
 
 def test_a_paused_job_saves_what_it_has_and_goes_on_from_there(
@@ -103,7 +85,7 @@ def test_a_paused_job_saves_what_it_has_and_goes_on_from_there(
     resumed = run_plugin("resume", "paused", "-n", place)
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"so far: +0/2 chunks", resumed.stdout)
-    went_on = {index: resumed_from(job, index) for index in range(2)}
+    went_on = {index: job.resumed_from(index) for index in range(2)}
     job.succeed()
     for index, chunk in enumerate(job.chunks()):
         own, first = chunk["status"], chunk["spec"]["startPage"]

@@ -26,9 +26,7 @@ POD_PATH: Final = r"{.metadata.labels.pdfjob\.dev/start}|{.metadata.uid}"
 
 @pytest.fixture(scope="module")
 def source(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/page.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(1))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "page.pdf", pdfs.text_pdf(1))
 
 
 def set_suspended(job: Job, start: int, *, suspended: bool) -> None:

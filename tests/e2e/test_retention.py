@@ -33,9 +33,7 @@ def source(place: str, storage: Storage) -> dict[str, Any]:
 
 
 def upload(storage: Storage, place: str, name: str, pages: int) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/{name}"
-    storage.put(key, pdfs.text_pdf(pages))
-    return {"s3": {"key": key}}
+    return storage.source(place, name, pdfs.text_pdf(pages))
 
 
 def run_of(job: Job) -> str:

@@ -25,9 +25,7 @@ FORCED: Final = (2, 5)
 @pytest.fixture(scope="module")
 def jobs(place: str, stage: Puppets) -> dict[str, Job]:
     """The jobs of all tests, under way together; those that need no work of their own before they fail."""
-    key = f"pdfjob/inbox/{place}/small.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(PAGES))
-    source = {"s3": {"key": key}}
+    source = Storage.connect().source(place, "small.pdf", pdfs.text_pdf(PAGES))
     fails = 'say PROCESSING_ERROR "no luck"; exit 70'
     specs: dict[str, dict[str, Any]] = {
         "broken": {**stage.job("broken", PAGES, FINE), **ONCE},

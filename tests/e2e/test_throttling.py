@@ -24,9 +24,7 @@ CHECKS: Final = "check: key valid, quota not exceeded, network to the API, text 
 
 @pytest.fixture(scope="module")
 def source(place: str) -> dict[str, Any]:
-    key = f"pdfjob/inbox/{place}/book.pdf"
-    Storage.connect().put(key, pdfs.text_pdf(CHUNKS))
-    return {"s3": {"key": key}}
+    return Storage.connect().source(place, "book.pdf", pdfs.text_pdf(CHUNKS))
 
 
 @pytest.fixture(scope="module")

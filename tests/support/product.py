@@ -101,6 +101,12 @@ class Storage:
         self.client.upload_file(str(path), self.bucket, key)
         return key
 
+    def source(self, namespace: str, name: str, pdf: bytes) -> dict[str, Any]:
+        """Put a document into the namespace's inbox; return a ``spec.source`` that names it."""
+        key = f"pdfjob/inbox/{namespace}/{name}"
+        self.put(key, pdf)
+        return {"s3": {"key": key}}
+
     def put(self, key: str, data: bytes) -> None:
         """Store an object."""
         self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
@@ -253,6 +259,18 @@ class Job:
             if "deletionTimestamp" not in pod["metadata"]
             and any("running" in item["state"] for item in pod["status"].get("containerStatuses", []))
         ]
+
+    def resumed_from(self, index: int) -> int:
+        """Wait for the second start of a chunk and return the page from which, as its log says, it went on."""
+        selector = f"pdfjob.dev/job={self.name},pdfjob.dev/chunk={index},pdfjob.dev/start=2"
+
+        def told() -> int | None:
+            log = kubectl("logs", "-n", self.namespace, "-l", selector, "--tail=-1", check=False).stdout
+            entries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+            return next((entry["from_page"] for entry in entries if entry["event"] == "resuming"), None)
+
+        page: int = wait_until(told, f"the second runner of chunk {index} resumes")
+        return page
 
     def events(self) -> str:
         """Return its Events as kubectl shows them."""
