@@ -23,6 +23,9 @@ Generated from the models by `make generate`; edit `api/src/pdfjob_api`, not thi
 `kubectl explain pdfjob.spec`. Group and version: `{API_VERSION}`.
 """
 
+_RULES_HEAD: Final = (
+    "Beside what is allowed for each field, the API server refuses what breaks one of these, with this message."
+)
 _EXIT_MEANING: Final[Mapping[ExitCode, str]] = {
     ExitCode.DONE: "The result is stored. Never used for work that was interrupted.",
     ExitCode.INTERRUPTED: "Interrupted by SIGTERM, work saved; not counted.",
@@ -50,9 +53,10 @@ def _resource(resource: Resource) -> Iterator[str]:
         yield f"\n### {resource.kind} {part}\n\n{section['description']}\n"
         yield from _table(("Field", "Type", "Default", "Allowed", "Description"), _rows(section))
     rules = [*_rules(schema, "metadata.name"), *_rules_below(schema)]
-    yield f"\n### {resource.kind} rules\n"
-    yield "Beside what is allowed for each field, the API server refuses what breaks one of these, with this message.\n"
-    yield from _table(("Where", "Message"), ((f"`{where}`", message) for where, message in rules))
+    if rules:
+        yield f"\n### {resource.kind} rules\n"
+        yield f"{_RULES_HEAD}\n"
+        yield from _table(("Where", "Message"), ((f"`{where}`", message) for where, message in rules))
     yield f"\n### {resource.kind} columns\n"
     columns = (
         (column.name.upper(), f"`{column.path}`", column.description, "with `-o wide`" if column.priority else "always")

@@ -1,4 +1,4 @@
-"""PdfJobs and PdfChunks for the API tests: a good one each, and how to change one field of it."""
+"""PdfJobs, PdfChunks and CreditAccounts for the API tests: a good one each, and how to change one field of it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def pdfchunk(changes: dict[str, Any] | None = None, *, name: str = "novel-c00002
         "sha256": "0" * 64,
     }
     return _changed("PdfChunk", name, spec, changes or {})
+
+
+def creditaccount(changes: dict[str, Any] | None = None, *, name: str = "books") -> dict[str, Any]:
+    """Return a CreditAccount that is accepted, with fields of the spec set: dotted path to value."""
+    return _changed("CreditAccount", name, {"balance": 1_000_000}, changes or {})
 
 
 def text(manifest: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A PdfJob status and a PdfChunk status with every field of the models set."""
+"""A status of each kind with every field of the models set."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from pdfjob_api.conditions import ChunkCondition, ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Tokens
+from pdfjob_api.creditaccount import CreditAccountStatus, Reservation
 from pdfjob_api.errors import ChunkCode
 from pdfjob_api.jobstatus import (
     ChunkCounts,
     Clock,
+    Credits,
     Items,
     JobResult,
     LastRetry,
@@ -50,6 +52,7 @@ FULL_JOB_STATUS: Final[dict[str, Any]] = PdfJobStatus(
     sentences=54321,
     estimated_tokens=2**34,
     tokens=Tokens(input=2**33, output=7),
+    credits=Credits(run=2, reserved=2**34, charged=2**33, refunded=3, charged_earlier=5),
     result=JobResult(
         files=[ResultFile(format=f, uri=f"s3://b/result.{f}", bytes=2**34, sha256=_SHA) for f in ResultFormat],
         partial=True,
@@ -105,6 +108,7 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
     result=ChunkResultStatus(
         uri="s3://b/k", sha256=_SHA, bytes=1, sentences=2, missing_pages=3, tokens=Tokens(input=4, output=5)
     ),
+    tokens_before=2**33,
     history=[
         StartRecord(
             start=start,
@@ -127,6 +131,27 @@ FULL_CHUNK_STATUS: Final[dict[str, Any]] = PdfChunkStatus(
             message="0/1 nodes are available",
             last_transition_time=_TIME,
             observed_generation=1,
+        )
+    ],
+).wire()
+
+FULL_ACCOUNT_STATUS: Final[dict[str, Any]] = CreditAccountStatus(
+    observed_generation=2,
+    available=-(2**34),
+    reserved=2**35,
+    charged=2**36,
+    refunded=4,
+    open_reservations=1,
+    settled_reservations=6,
+    reservations=[
+        Reservation(
+            uid="d1f9f3cc-5b1c-4f0e-8f57-1c2f6a1f3e55",
+            job="novel",
+            run=2,
+            reserved=2**35 + 7,
+            charged=7,
+            counted=2**33,
+            settled=False,
         )
     ],
 ).wire()

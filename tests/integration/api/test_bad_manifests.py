@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.manifests import ABSENT, pdfchunk, pdfjob, replaced, text
+from tests.integration.api.manifests import ABSENT, creditaccount, pdfchunk, pdfjob, replaced, text
 from tests.support.cluster import kubectl
 
 pytestmark = pytest.mark.usefixtures("crds")
@@ -137,7 +137,28 @@ BAD_JOBS: list[tuple[str, Change, list[str]]] = [
         ["spec.runner.env[1]", "Duplicate value"],
     ),
     ("misspelt field", {"chunking.pagePerChunk": 7}, ["spec.chunking.pagePerChunk", "unknown field"]),
-    ("field of a later version", {"creditAccountRef": {}}, ["spec.creditAccountRef", "unknown field"]),
+    ("field of a later version", {"webhookRef": {}}, ["spec.webhookRef", "unknown field"]),
+    ("credit account without a name", {"creditAccountRef": {}}, ["spec.creditAccountRef.name", "Required value"]),
+    (
+        "credit account by a name that none can have",
+        {"creditAccountRef": {"name": "My Books"}},
+        ["spec.creditAccountRef.name", "should match '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'"],
+    ),
+    (
+        "credit account with an empty name",
+        {"creditAccountRef": {"name": ""}},
+        ["spec.creditAccountRef.name", "at least 1 chars"],
+    ),
+    (
+        "no token to reserve",
+        {"creditAccountRef": {"name": "books", "estimatedTokens": 0}},
+        ["spec.creditAccountRef.estimatedTokens", "greater than or equal to 1"],
+    ),
+    (
+        "tokens to reserve as text",
+        {"creditAccountRef": {"name": "books", "estimatedTokens": "many"}},
+        ["spec.creditAccountRef.estimatedTokens", "must be of type integer"],
+    ),
     ("suspend as text", {"suspend": "yes"}, ["spec.suspend", "must be of type boolean"]),
     ("unknown shutdown", {"shutdown": "Kill"}, ["spec.shutdown", '"Stop", "Cancel"']),
     *(
@@ -188,6 +209,17 @@ BAD_CHUNKS: list[tuple[str, str, Change, list[str]]] = [
 ]
 
 
+BAD_ACCOUNTS: list[tuple[str, str, Change, list[str]]] = [
+    ("negative balance", "books", {"balance": -1}, ["spec.balance", "greater than or equal to 0"]),
+    ("no balance", "books", {"balance": ABSENT}, ["spec.balance", "Required value"]),
+    ("balance beyond all bounds", "books", {"balance": 10**15 + 1}, ["spec.balance", "less than or equal to"]),
+    ("half a token", "books", {"balance": 0.5}, ["spec.balance", "must be of type integer"]),
+    ("balance as text", "books", {"balance": "1M"}, ["spec.balance", "must be of type integer"]),
+    ("misspelt field", "books", {"tokens": 1}, ["spec.tokens", "unknown field"]),
+    ("name with a blank and capitals", "My Books", {}, ["metadata.name", "lowercase RFC 1123"]),
+]
+
+
 def refusal(room: str, manifest: dict[str, Any]) -> str:
     done = kubectl("-n", room, "create", "--dry-run=server", "-f", "-", stdin=text(manifest), check=False)
     assert done.returncode != 0, f"accepted: {done.stdout}"
@@ -206,6 +238,15 @@ def test_bad_pdfjob_is_refused_and_told_why(room: str, changes: Change, words: l
 )
 def test_bad_pdfchunk_is_refused_and_told_why(room: str, name: str, changes: Change, words: list[str]) -> None:
     message = refusal(room, pdfchunk(changes, name=name))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"), [case[1:] for case in BAD_ACCOUNTS], ids=[case[0] for case in BAD_ACCOUNTS]
+)
+def test_bad_creditaccount_is_refused_and_told_why(room: str, name: str, changes: Change, words: list[str]) -> None:
+    message = refusal(room, creditaccount(changes, name=name))
     for word in words:
         assert word in message
 
@@ -234,6 +275,7 @@ IMMUTABLE: list[tuple[str, Change, str]] = [
     ("language taken out", {"processor.local.language": ABSENT}, "spec.processor is immutable"),
     ("processor taken out", {"processor": ABSENT}, "spec.processor is immutable"),
     ("another processor", {"processor": {"custom": {"image": "example.com/a"}}}, "spec.processor is immutable"),
+    ("credit account named later", {"creditAccountRef": {"name": "books"}}, "spec.creditAccountRef.name is immutable"),
 ]
 
 
@@ -248,6 +290,18 @@ def test_edit_of_a_custom_processor_is_refused(namespace: str, change: Change) -
     kubectl("-n", namespace, "create", "-f", "-", stdin=text(pdfjob({"processor": {"custom": custom}})))
     edited = {key: value for key, value in (custom | change).items() if value is not ABSENT}
     assert "spec.processor is immutable" in replacement_refusal(namespace, pdfjob({"processor": {"custom": edited}}))
+
+
+def test_who_pays_is_settled_at_creation_and_how_much_is_reserved_is_not(namespace: str) -> None:
+    def paid_by(name: str, **more: int) -> dict[str, Any]:
+        return pdfjob({"creditAccountRef": {"name": name, **more}})
+
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(paid_by("books")))
+    words = "spec.creditAccountRef.name is immutable"
+    assert words in replacement_refusal(namespace, paid_by("others"))
+    assert words in replacement_refusal(namespace, pdfjob())
+    done = replaced(namespace, paid_by("books", estimatedTokens=5000))
+    assert done.returncode == 0, done.stderr
 
 
 def test_edit_of_the_plan_of_a_chunk_is_refused(namespace: str) -> None:

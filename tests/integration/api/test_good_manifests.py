@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from pdfjob_api.crd import RESOURCES, Resource, custom_resource_definition
+from pdfjob_api.creditaccount import CreditAccountStatus
 from pdfjob_api.pdfjob import PdfJob
 from pdfjob_api.schema import properties
-from tests.integration.api.manifests import pdfchunk, pdfjob, replaced, text
-from tests.integration.api.statuses import FULL_CHUNK_STATUS, FULL_JOB_STATUS
+from tests.integration.api.manifests import creditaccount, pdfchunk, pdfjob, replaced, text
+from tests.integration.api.statuses import FULL_ACCOUNT_STATUS, FULL_CHUNK_STATUS, FULL_JOB_STATUS
 from tests.support.cluster import kubectl, kubectl_json
 from tests.support.product import wait_until
 
@@ -102,6 +103,7 @@ def test_part_of_an_object_is_completed_with_the_same_defaults(room: str, part: 
         {"failurePolicy.maxFailedChunks": "0%"},
         {"failurePolicy.maxFailedChunks": "100%"},
         {"retryRequest": {"id": "x", "chunks": [2, 5], "force": True}},
+        {"creditAccountRef": {"name": "books.team-a", "estimatedTokens": 10**15}},
         {"ttlSecondsAfterFinished.succeeded": -1, "ttlSecondsAfterFinished.failed": 0},
         {"limits.jobTimeoutSeconds": 1, "limits.pendingTimeoutSeconds": 1},
         {"suspend": True, "shutdown": "Stop"},
@@ -117,6 +119,21 @@ def test_every_corner_that_is_allowed_is_accepted_and_kept(room: str, changes: d
         for part in path.split("."):
             found = found[part]
         assert found == value
+
+
+@pytest.mark.parametrize("balance", [0, 10**15])
+def test_an_account_starts_with_nothing_reserved_charged_or_available(room: str, balance: int) -> None:
+    """What is available is for the operator to say: it has not seen the account yet."""
+    answer = created(room, creditaccount({"balance": balance}))
+    assert answer["spec"] == {"balance": balance}
+    assert answer["status"] == CreditAccountStatus().wire()
+
+
+def test_an_account_is_topped_up_by_one_line_of_kubectl(namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(creditaccount()))
+    patch = ("--type=merge", "-p", '{"spec":{"balance":3000000}}')
+    topped_up = kubectl_json("-n", namespace, "patch", "creditaccount", "books", *patch)
+    assert topped_up["spec"]["balance"] == 3_000_000
 
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
@@ -135,11 +152,14 @@ def contains(whole: Any, part: Any) -> bool:
 
 def test_released_manifests_use_every_field() -> None:
     """So that the next release can break none of them unseen."""
-    [schema] = [r for r in RESOURCES if r.kind == "PdfJob"]
-    version = custom_resource_definition(schema)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     manifests = [m for path in RELEASED for m in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
-    for path, _, _ in properties(version["properties"]["spec"]):
-        assert any(has(manifest["spec"], path.split(".")) for manifest in manifests), path
+    for resource in RESOURCES:
+        if resource.kind == "PdfChunk":  # made by the operator alone
+            continue
+        version = custom_resource_definition(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        specs = [manifest["spec"] for manifest in manifests if manifest["kind"] == resource.kind]
+        for path, _, _ in properties(version["properties"]["spec"]):
+            assert any(has(spec, path.split(".")) for spec in specs), f"{resource.kind} {path}"
 
 
 def has(value: Any, path: list[str]) -> bool:
@@ -231,6 +251,7 @@ def write_status(namespace: str, kind: str, name: str, status: dict[str, Any]) -
 def test_no_field_of_a_status_is_pruned(namespace: str) -> None:
     assert written(namespace, pdfjob(), FULL_JOB_STATUS)["status"] == FULL_JOB_STATUS
     assert written(namespace, pdfchunk(), FULL_CHUNK_STATUS)["status"] == FULL_CHUNK_STATUS
+    assert written(namespace, creditaccount(), FULL_ACCOUNT_STATUS)["status"] == FULL_ACCOUNT_STATUS
 
 
 def test_short_names_belong_to_no_other_resource() -> None:
@@ -268,15 +289,23 @@ def test_columns_fit_a_terminal_of_100(namespace: str) -> None:
     chunks = kubectl("-n", namespace, "get", "pdfchunks").stdout.splitlines()
     assert jobs[0].split() == ["NAME", "PHASE", "PROGRESS", "CHUNKS", "FAILED", "STEP", "AGE"]
     assert chunks[0].split() == ["NAME", "PHASE", "FROM", "TO", "ATTEMPTS", "ERROR", "AGE"]
-    assert max(map(len, jobs + chunks)) <= 100
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(creditaccount({"balance": 10**15})))
+    accounts = kubectl("-n", namespace, "get", "creditaccounts").stdout.splitlines()
+    assert accounts[0].split() == ["NAME", "BALANCE", "AVAILABLE", "RESERVED", "CHARGED", "OPEN", "AGE"]
+    assert max(map(len, jobs + chunks + accounts)) <= 100
 
 
 def test_wide_columns_and_category(namespace: str) -> None:
     written(namespace, pdfjob(), FULL_JOB_STATUS)
     written(namespace, pdfchunk(), FULL_CHUNK_STATUS)
     head = kubectl("-n", namespace, "get", "pj", "-o", "wide").stdout.splitlines()[0]
-    assert head.split()[-4:] == ["PAGES", "RETRIES", "TOKENS", "PRIORITY"]
+    assert head.split()[-5:] == ["PAGES", "RETRIES", "TOKENS", "CHARGED", "PRIORITY"]
     head = kubectl("-n", namespace, "get", "pch", "-o", "wide").stdout.splitlines()[0]
-    assert head.split()[-5:] == ["STARTS", "JOB", "SENTENCES", "RETRY-AT", "MESSAGE"]
-    both = kubectl("-n", namespace, "get", "pdf", "-o", "name").stdout.split()
-    assert both == ["pdfchunk.pdfjob.dev/novel-c00002", "pdfjob.pdfjob.dev/novel"]
+    assert head.split()[-6:] == ["STARTS", "JOB", "SENTENCES", "TOKENS", "RETRY-AT", "MESSAGE"]
+    kubectl("-n", namespace, "create", "-f", "-", stdin=text(creditaccount()))
+    every = kubectl("-n", namespace, "get", "pdf", "-o", "name").stdout.split()
+    assert sorted(every) == [
+        "creditaccount.pdfjob.dev/books",
+        "pdfchunk.pdfjob.dev/novel-c00002",
+        "pdfjob.pdfjob.dev/novel",
+    ]

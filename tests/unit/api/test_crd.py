@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pdfjob_api.crd import PDFCHUNK, PDFJOB, RESOURCES, Resource, custom_resource_definition, files
+from pdfjob_api.crd import CREDIT_ACCOUNT, PDFCHUNK, PDFJOB, RESOURCES, Resource, custom_resource_definition, files
 from pdfjob_api.reference import reference
 from pdfjob_api.schema import properties
 
@@ -80,23 +80,56 @@ class TestSchema:
                 assert " " in rule["message"]
                 assert "self." not in rule["message"]
 
-    def test_pending_needs_no_write(self, resource: Resource) -> None:
-        status = _schema(resource)["properties"]["status"]
-        assert status["default"]["phase"] == "Pending"
-        assert status["properties"]["phase"]["default"] == "Pending"
-
-    def test_phase_can_be_selected_and_status_is_a_subresource(self, resource: Resource) -> None:
-        assert _version(resource)["selectableFields"] == [{"jsonPath": ".status.phase"}]
+    def test_status_is_a_subresource(self, resource: Resource) -> None:
+        """Who may change a spec may not change a status by it: a balance is granted, what is charged is not."""
         assert _version(resource)["subresources"]["status"] == {}
 
     def test_columns_show_fields_that_exist(self, resource: Resource) -> None:
         known = {f".{path}" for path, _, _ in properties(_schema(resource))} | {".metadata.creationTimestamp"}
         assert {column.path for column in resource.columns} <= known
 
-    def test_whole_numbers_in_status_are_never_negative(self, resource: Resource) -> None:
+    def test_whole_numbers_in_status_are_never_negative_but_what_is_available(self, resource: Resource) -> None:
         for path, schema, _ in properties(_schema(resource)["properties"]["status"]):
-            if schema["type"] == "integer":
+            if schema["type"] == "integer" and (resource.kind, path) != ("CreditAccount", "available"):
                 assert schema["minimum"] >= 0, path
+
+
+@pytest.mark.parametrize("resource", [PDFJOB, PDFCHUNK], ids=lambda resource: resource.kind)
+class TestPhase:
+    def test_pending_needs_no_write(self, resource: Resource) -> None:
+        status = _schema(resource)["properties"]["status"]
+        assert status["default"]["phase"] == "Pending"
+        assert status["properties"]["phase"]["default"] == "Pending"
+
+    def test_phase_can_be_selected(self, resource: Resource) -> None:
+        assert _version(resource)["selectableFields"] == [{"jsonPath": ".status.phase"}]
+
+
+def test_an_account_has_no_phase_and_starts_with_nothing_available() -> None:
+    assert "selectableFields" not in _version(CREDIT_ACCOUNT)
+    default = _schema(CREDIT_ACCOUNT)["properties"]["status"]["default"]
+    assert default == {
+        "available": 0,
+        "reserved": 0,
+        "charged": 0,
+        "refunded": 0,
+        "openReservations": 0,
+        "settledReservations": 0,
+        "reservations": [],
+    }
+
+
+def test_an_account_may_be_overdrawn_in_its_status_and_not_in_its_balance() -> None:
+    schema = _schema(CREDIT_ACCOUNT)["properties"]
+    assert "minimum" not in schema["status"]["properties"]["available"]
+    assert schema["spec"]["properties"]["balance"]["minimum"] == 0
+    assert schema["spec"]["required"] == ["balance"]
+
+
+def test_reservations_are_a_map_by_job() -> None:
+    reservations = _schema(CREDIT_ACCOUNT)["properties"]["status"]["properties"]["reservations"]
+    assert reservations["x-kubernetes-list-type"] == "map"
+    assert reservations["x-kubernetes-list-map-keys"] == ["uid"]
 
 
 def test_names_of_columns_are_the_documented_ones() -> None:
@@ -104,9 +137,11 @@ def test_names_of_columns_are_the_documented_ones() -> None:
         return [column.name.upper() for column in resource.columns if column.priority == priority]
 
     assert names(PDFJOB, 0) == ["PHASE", "PROGRESS", "CHUNKS", "FAILED", "STEP", "AGE"]
-    assert names(PDFJOB, 1) == ["PAGES", "RETRIES", "TOKENS", "PRIORITY"]
+    assert names(PDFJOB, 1) == ["PAGES", "RETRIES", "TOKENS", "CHARGED", "PRIORITY"]
     assert names(PDFCHUNK, 0) == ["PHASE", "FROM", "TO", "ATTEMPTS", "ERROR", "AGE"]
-    assert names(PDFCHUNK, 1) == ["STARTS", "JOB", "SENTENCES", "RETRY-AT", "MESSAGE"]
+    assert names(PDFCHUNK, 1) == ["STARTS", "JOB", "SENTENCES", "TOKENS", "RETRY-AT", "MESSAGE"]
+    assert names(CREDIT_ACCOUNT, 0) == ["BALANCE", "AVAILABLE", "RESERVED", "CHARGED", "OPEN", "AGE"]
+    assert names(CREDIT_ACCOUNT, 1) == []
 
 
 def test_only_the_job_scales() -> None:
@@ -114,8 +149,8 @@ def test_only_the_job_scales() -> None:
         "specReplicasPath": ".spec.parallelism",
         "statusReplicasPath": ".status.chunks.running",
     }
-    assert "scale" not in _version(PDFCHUNK)["subresources"]
-    assert [resource.short_name for resource in RESOURCES] == ["pch", "pj"]
+    assert [resource.kind for resource in RESOURCES if "scale" in _version(resource)["subresources"]] == ["PdfJob"]
+    assert [resource.short_name for resource in RESOURCES] == ["pch", "pj", "ca"]
 
 
 def test_conditions_are_a_map_by_type() -> None:

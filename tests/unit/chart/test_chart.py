@@ -83,7 +83,7 @@ def test_plain_manifests_hold_no_password_no_hook_and_nothing_of_helm() -> None:
     documents = [document for document in yaml.safe_load_all(text) if document]
     assert not [document for document in documents if document["kind"] in {"Secret", "Job"}]
     assert "helm" not in text.lower()
-    assert len([document for document in documents if document["kind"] == "CustomResourceDefinition"]) == 2
+    assert len([document for document in documents if document["kind"] == "CustomResourceDefinition"]) == 3
 
 
 def test_every_pod_passes_pod_security_restricted(rendered: Rendered) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pdfjob_api.names import PDFCHUNK_KIND, PDFJOB_KIND
+from pdfjob_api.names import CREDIT_ACCOUNT_KIND, PDFCHUNK_KIND, PDFJOB_KIND
 from pdfjob_operator.schema_check import missing_fields
 
 CRDS = Path(__file__).parents[3] / "manifests" / "crds"
@@ -22,7 +22,7 @@ def openapi() -> dict[str, Any]:
         crd = yaml.safe_load(path.read_text())
         (version,) = crd["spec"]["versions"]
         schemas[f"dev.pdfjob.v1alpha1.{crd['spec']['names']['kind']}"] = version["schema"]["openAPIV3Schema"]
-    assert set(schemas) == {f"dev.pdfjob.v1alpha1.{kind}" for kind in (PDFJOB_KIND, PDFCHUNK_KIND)}
+    assert set(schemas) == {f"dev.pdfjob.v1alpha1.{kind}" for kind in (PDFJOB_KIND, PDFCHUNK_KIND, CREDIT_ACCOUNT_KIND)}
     return {"components": {"schemas": schemas}}
 
 
@@ -48,6 +48,14 @@ def test_the_committed_crds_lack_nothing(openapi: dict[str, Any]) -> None:
         (PDFCHUNK_KIND, ("status", "history", "[]"), "items", "PdfChunk.status.history[].items"),
         (PDFCHUNK_KIND, ("status", "result", "tokens"), "input", "PdfChunk.status.result.tokens.input"),
         (PDFCHUNK_KIND, ("spec",), "maxRetries", "PdfChunk.spec.maxRetries"),
+        (PDFJOB_KIND, ("status", "credits"), "run", "PdfJob.status.credits.run"),
+        (CREDIT_ACCOUNT_KIND, ("status",), "available", "CreditAccount.status.available"),
+        (
+            CREDIT_ACCOUNT_KIND,
+            ("status", "reservations", "[]"),
+            "counted",
+            "CreditAccount.status.reservations[].counted",
+        ),
     ],
 )
 def test_a_field_that_is_missing_is_named(
@@ -57,11 +65,14 @@ def test_a_field_that_is_missing_is_named(
     assert missing_fields(openapi) == [told]
 
 
-def test_a_kind_that_is_not_installed_is_named_field_by_field(openapi: dict[str, Any]) -> None:
-    openapi["components"]["schemas"].pop(f"dev.pdfjob.v1alpha1.{PDFCHUNK_KIND}")
+@pytest.mark.parametrize(
+    ("kind", "field"), [(PDFCHUNK_KIND, "PdfChunk.status.phase"), (CREDIT_ACCOUNT_KIND, "CreditAccount.spec.balance")]
+)
+def test_a_kind_that_is_not_installed_is_named_field_by_field(openapi: dict[str, Any], kind: str, field: str) -> None:
+    openapi["components"]["schemas"].pop(f"dev.pdfjob.v1alpha1.{kind}")
     missing = missing_fields(openapi)
-    assert "PdfChunk.status.phase" in missing
-    assert not [field for field in missing if field.startswith("PdfJob.")]
+    assert field in missing
+    assert not [other for other in missing if not other.startswith(f"{kind}.")]
 
 
 def test_fields_of_a_newer_crd_do_no_harm(openapi: dict[str, Any]) -> None:
