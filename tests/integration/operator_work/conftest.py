@@ -10,22 +10,12 @@ import structlog
 
 from pdfjob_operator.settings import S3Settings
 from pdfjob_operator.storage.s3 import ObjectStore
-from tests.support.object_store import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+from tests.support.object_store import S3Server, credentials, server
 from tests.support.wire_api import WireApi, wire_api
 
 from .desk import Desk
 
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "buckets") as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+__all__ = ["credentials", "server"]
 
 
 @pytest.fixture(scope="session", autouse=True)
