@@ -101,8 +101,8 @@ def test_the_columns_say_where_each_job_stands(show: Show) -> None:
 
 def test_wide_tables_add_columns(show: Show) -> None:
     wide = [kubectl("get", kind, "-n", show.namespace, "-o", "wide").stdout for kind in ("pdfjobs", "pdfchunks")]
-    assert wide[0].split("\n")[0].split()[-4:] == ["PAGES", "RETRIES", "TOKENS", "PRIORITY"]
-    assert wide[1].split("\n")[0].split()[-5:] == ["STARTS", "JOB", "SENTENCES", "RETRY-AT", "MESSAGE"]
+    assert wide[0].split("\n")[0].split()[-5:] == ["PAGES", "RETRIES", "TOKENS", "CHARGED", "PRIORITY"]
+    assert wide[1].split("\n")[0].split()[-6:] == ["STARTS", "JOB", "SENTENCES", "TOKENS", "RETRY-AT", "MESSAGE"]
 
 
 def test_jobs_are_found_by_phase_and_short_name(show: Show) -> None:

@@ -44,8 +44,9 @@ def test_uninstall_ends_what_runs_and_leaves_nothing_and_the_next_install_works(
     assert _left(NAMESPACED, OURS) == []
     assert _left("pods,jobs", "app.kubernetes.io/managed-by=pdfjob") == []
     wait_until(lambda: not _volumes(), "the volumes of the S3 server are gone", 60)
-    gone = ("customresourcedefinition/pdfjobs.pdfjob.dev", "namespace/pdfjob-system", "namespace/pdfjob-demo")
-    for name in (*gone, "customresourcedefinition/pdfchunks.pdfjob.dev"):
+    gone = ("namespace/pdfjob-system", "namespace/pdfjob-demo")
+    crds = [f"customresourcedefinition/{plural}.pdfjob.dev" for plural in ("pdfjobs", "pdfchunks", "creditaccounts")]
+    for name in (*gone, *crds):
         assert "NotFound" in kubectl("get", name, check=False).stderr
     assert kubectl("get", "pods", "-n", namespace, "-o", "name").stdout == ""
     groups = kubectl("api-versions").stdout.split()

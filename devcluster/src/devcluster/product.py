@@ -58,7 +58,7 @@ def uninstall(environment: Mapping[str, str]) -> None:
     with step("helm uninstall: PdfJobs end first, then the operator"):
         _run(environment, ["helm", "uninstall", RELEASE, "-n", NAMESPACE, "--ignore-not-found", "--wait"])
     with step("CRDs and namespaces"):
-        names = ["pdfjobs.pdfjob.dev", "pdfchunks.pdfjob.dev"]
+        names = ["pdfjobs.pdfjob.dev", "pdfchunks.pdfjob.dev", "creditaccounts.pdfjob.dev"]
         _run(environment, ["kubectl", "delete", "crd", *names, "--ignore-not-found"])
         _run(environment, ["kubectl", "delete", "namespace", NAMESPACE, DEMO_NAMESPACE, "--ignore-not-found"])
 

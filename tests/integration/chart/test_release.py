@@ -74,6 +74,9 @@ def test_pods_are_admitted_under_pod_security_restricted_and_become_ready(place:
         ("delete", "pdfjobs.pdfjob.dev", "yes"),
         ("get", "pods/log", "yes"),
         ("delete", "pdfchunks.pdfjob.dev", "no"),
+        ("list", "creditaccounts.pdfjob.dev", "yes"),
+        ("patch", "creditaccounts.pdfjob.dev/status", "yes"),
+        ("patch", "creditaccounts.pdfjob.dev", "no"),
         ("update", f"leases.coordination.k8s.io:{NAME}", "yes"),
         ("update", "leases.coordination.k8s.io:other", "no"),
         ("create", "pods", "no"),
@@ -109,12 +112,21 @@ def test_every_user_may_read_where_the_installation_keeps_things(place: str) -> 
         ("edit", "patch", "pdfchunks", "yes"),
         ("edit", "create", "pdfchunks", "no"),
         ("edit", "patch", "pdfjobs/status", "no"),
+        ("edit", "get", "creditaccounts", "yes"),
+        ("edit", "patch", "creditaccounts", "no"),
+        ("edit", "create", "creditaccounts", "no"),
+        ("edit", "patch", "creditaccounts/status", "no"),
+        ("admin", "create", "creditaccounts", "yes"),
+        ("admin", "patch", "creditaccounts", "yes"),
+        ("admin", "patch", "creditaccounts/status", "no"),
         ("view", "list", "pdfjobs", "yes"),
+        ("view", "list", "creditaccounts", "yes"),
+        ("view", "patch", "creditaccounts", "no"),
         ("view", "create", "pdfjobs", "no"),
         ("view", "patch", "pdfjobs/scale", "no"),
     ],
 )
-def test_editors_of_a_namespace_submit_and_scale_and_viewers_look(
+def test_admins_of_a_namespace_grant_tokens_editors_submit_and_scale_and_viewers_look(
     place: str, role: str, verb: str, resource: str, answer: str
 ) -> None:
     user = f"{role}or"

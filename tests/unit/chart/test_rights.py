@@ -22,6 +22,8 @@ def test_operator_has_these_rights_and_no_others() -> None:
     assert rights(role) == {
         "pdfjobs": {"get", "list", "watch", "patch", "delete"},
         "pdfchunks": {"get", "list", "watch", "create", "deletecollection"},
+        "creditaccounts": {"get", "list", "watch"},
+        "creditaccounts/status": {"patch"},
         "pdfjobs/status": {"patch"},
         "pdfchunks/status": {"patch"},
         "pdfjobs/finalizers": {"update"},
@@ -67,6 +69,7 @@ def test_named_namespaces_get_a_role_each_and_the_cluster_none() -> None:
     assert {role["metadata"]["name"] for role in rendered.of("ClusterRole")} == {
         "here-pdfjob-viewer",
         "here-pdfjob-editor",
+        "here-pdfjob-credits-admin",
     }
     assert not rendered.of("ClusterRoleBinding")
     assert rendered.config["namespaces"] == ["team-a", "team-b"]
@@ -109,6 +112,33 @@ def test_people_view_and_edit_by_the_roles_of_the_cluster() -> None:
     }
     alone = render({"rbac": {"aggregate": False}}).one("ClusterRole", "here-pdfjob-viewer")
     assert not [key for key in alone["metadata"]["labels"] if key.startswith(prefix)]
+
+
+def test_who_submits_jobs_cannot_grant_tokens_to_himself() -> None:
+    rendered = render()
+    editor, granter = (rendered.one("ClusterRole", f"here-pdfjob-{name}") for name in ("editor", "credits-admin"))
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    assert {key for key in granter["metadata"]["labels"] if key.startswith(prefix)} == {f"{prefix}admin"}
+    assert rights(granter) == {"creditaccounts": {"create", "update", "patch", "delete", "deletecollection"}}
+    changing = [
+        role["metadata"]["name"]
+        for role in [*rendered.of("ClusterRole"), *rendered.of("Role")]
+        if rights(role).get("creditaccounts", set()) - {"get", "list", "watch"}
+    ]
+    assert changing == ["here-pdfjob-credits-admin"]
+    assert "creditaccounts" not in rights(editor)
+    alone = render({"rbac": {"aggregate": False}}).one("ClusterRole", "here-pdfjob-credits-admin")
+    assert not [key for key in alone["metadata"]["labels"] if key.startswith(prefix)]
+
+
+def test_nobody_but_the_operator_writes_what_an_account_has_charged() -> None:
+    rendered = render()
+    writers = [
+        role["metadata"]["name"]
+        for role in [*rendered.of("ClusterRole"), *rendered.of("Role")]
+        if rights(role).get("creditaccounts/status", set()) - {"get"}
+    ]
+    assert writers == ["here-pdfjob"]
 
 
 def hooks(rendered: Rendered) -> list[dict[str, Any]]:
