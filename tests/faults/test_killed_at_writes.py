@@ -25,6 +25,7 @@ from tests.support.fault_verdict import (
 from tests.support.gemini import stub_pod
 
 Story = Callable[[Lab, Reference], None]
+BALANCE: Final = 100_000
 QUICK: Final = {"backoff": {"initialSeconds": 1, "maxSeconds": 2}}
 
 
@@ -127,6 +128,34 @@ def paid_once(lab: Lab, reference: Reference) -> None:
     lived_through(lab)
 
 
+def charged_once(lab: Lab, reference: Reference) -> None:
+    """A job that a credit account pays for: what it used is charged once, and the rest goes back once."""
+    account = {"apiVersion": "pdfjob.dev/v1alpha1", "kind": "CreditAccount", "metadata": {"name": "team"}}
+    lab.api.create("creditaccounts", {**account, "spec": {"balance": BALANCE}})
+    with stub_pod() as stub:
+        key = stub.key()
+        ref = {"name": "team", "estimatedTokens": BALANCE - 1}
+        job = lab.submit(processor=key.processor(lab.api.namespace), creditAccountRef=ref, cache="Ignore")
+        lab.wait(job.finished, "it has ended")
+        assert job.status["phase"] == "Succeeded", lab.describe()
+        tokens = key.counts["tokens"]
+    used = tokens["input"] + tokens["output"] + tokens["thinking"]
+
+    def settled() -> bool:
+        status = (lab.api.find("creditaccounts", "team") or {})["status"]
+        return status["settledReservations"] == 1 and not status["reservations"]
+
+    lab.wait(settled, "it is settled", 60)
+    status = (lab.api.find("creditaccounts", "team") or {})["status"]
+    assert (status["charged"], status["available"], status["reserved"]) == (used, BALANCE - used, 0), lab.describe()
+    told = job.status["credits"]
+    assert (told["charged"], told["refunded"]) == (used, BALANCE - 1 - used)
+    assert job.condition("CreditsSettled")["status"] == "True"
+    job.delete()
+    nothing_left(lab, job)
+    lived_through(lab)
+
+
 def own_bucket(lab: Lab, reference: Reference) -> None:
     """The bucket of the embedded storage does not exist yet."""
     lab.wait(lab.bucket_exists, "the bucket is there")
@@ -154,6 +183,7 @@ CASES: Final = {
     "delete pods": Case(cancelled, stage="end", occurrences=(1, 2)),
     "delete root": Case(stage="delete"),
     "deletecollection pdfchunks": Case(stage="delete"),
+    "patch creditaccounts/status": Case(charged_once, occurrences=(1, 2, 3, 4, 5)),
     "patch pdfchunks/status": Case(occurrences=(1, 3, 5)),
     "patch pdfjobs": Case(occurrences=(1, 2), stage="ends"),
     "patch pdfjobs/status": Case(occurrences=(1, 2, 3, 4)),
@@ -168,7 +198,12 @@ CASES: Final = {
 }
 """A point that is not here is tried in the whole life of a job, so that a new one is tested before anybody writes it
 down; it fails when it is not reached there."""
-LATER_AND_WORST: Final = {("create pdfchunks", 3), ("patch pdfchunks/status", 3), ("put result", 2)}
+LATER_AND_WORST: Final = {
+    ("patch creditaccounts/status", 5),
+    ("create pdfchunks", 3),
+    ("patch pdfchunks/status", 3),
+    ("put result", 2),
+}
 
 
 POINTS: Final = frozenset(write_points())

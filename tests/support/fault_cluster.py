@@ -23,6 +23,7 @@ from tests.support.cluster import kubeconfig
 PATHS: Final = {
     "pdfjobs": "/apis/pdfjob.dev/v1alpha1",
     "pdfchunks": "/apis/pdfjob.dev/v1alpha1",
+    "creditaccounts": "/apis/pdfjob.dev/v1alpha1",
     "jobs": "/apis/batch/v1",
     "pods": "/api/v1",
     "events": "/api/v1",

@@ -50,6 +50,8 @@ class JobRecord(Model):
     retries: int = 0
     sentences: int | None = None
     tokens: Tokens | None = None
+    charged: int | None = None
+    """Tokens charged to the credit account, all runs together; None when the job names none."""
     result: JobResult | None = None
     last_error: LastError | None = None
     last_retry: LastRetry | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pdfjob_api.conditions import ChunkPhase
 from pdfjob_api.contract import Tokens
 from pdfjob_api.jobstatus import ChunkCounts, Items, Summary
-from pdfjob_api.pdfchunk import PdfChunkStatus
+from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunkStatus
 
 from .chunk_end import saved_before
 from .observation import Observation
@@ -80,9 +80,15 @@ def items(obs: Observation, chunks: Mapping[int, PdfChunkStatus]) -> Items:
 def sums(chunks: Mapping[int, PdfChunkStatus]) -> dict[str, int | Tokens | None]:
     """Sum what the results tell; fields of the PdfJob's status."""
     results = [chunk.result for chunk in chunks.values() if chunk.result is not None]
-    # Field by field: a model made for each of 10,000 chunks costs as much as all the rest.
-    tokens = Tokens(**{name: sum(getattr(result.tokens, name) for result in results) for name in Tokens.model_fields})
     return {
         "sentences": sum(result.sentences for result in results) if results else None,
-        "tokens": tokens if tokens != Tokens() else None,
+        "tokens": sum_tokens(results),
     }
+
+
+def sum_tokens(results: Iterable[ChunkResultStatus]) -> Tokens | None:
+    """Sum the tokens of results; None when none were used."""
+    used = [result.tokens for result in results]
+    # Field by field: a model made for each of 10,000 chunks costs as much as all the rest.
+    tokens = Tokens(**{name: sum(getattr(each, name) for each in used) for name in Tokens.model_fields})
+    return tokens if tokens != Tokens() else None

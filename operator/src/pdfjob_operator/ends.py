@@ -113,7 +113,7 @@ async def read_progress(store: ObjectStore, keys: JobKeys, chunk: PdfChunk, star
         return None
 
 
-def _of_run(keys: JobKeys, run: str, there: Iterable[str], after: int = 0) -> list[str]:
+def _of_run(keys: JobKeys, run: str, there: Iterable[str], after: int) -> list[str]:
     """Return the keys that starts of one life wrote, the last start first."""
     own = replace(keys, uid=run)
     starts = [(number, key) for key in there if (number := own.start_of_checkpoint(key)) is not None]

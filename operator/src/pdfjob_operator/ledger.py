@@ -19,7 +19,7 @@ from pdfjob_api.pdfjob import PdfJob
 from .bookings import Booking, available, book, orphaned, reservation_of
 from .cache import Cache
 from .conditions import is_true
-from .storage.kubernetes import CREDIT_ACCOUNTS, PDFJOBS, Cluster, ConflictError, NotFoundError
+from .storage.kubernetes import CREDITACCOUNTS, PDFJOBS, Cluster, ConflictError, NotFoundError
 
 log = structlog.get_logger(__name__)
 
@@ -90,14 +90,14 @@ class Ledger:
         if status != account.status:
             version = meta.resource_version
             try:
-                raw = await self.cluster.replace_status(CREDIT_ACCOUNTS, *key, version, status.wire())
+                raw = await self.cluster.replace_status(CREDITACCOUNTS, *key, version, status.wire())
             except ConflictError:
-                self.cache.apply(CREDIT_ACCOUNTS.plural, await self.cluster.get(CREDIT_ACCOUNTS, *key))
+                self.cache.apply(CREDITACCOUNTS.plural, await self.cluster.get(CREDITACCOUNTS, *key))
                 raise
             except NotFoundError:  # a ghost: its DELETED event was lost
-                self.cache.forget(CREDIT_ACCOUNTS.plural, meta.uid, meta.uid)
+                self.cache.forget(CREDITACCOUNTS.plural, meta.uid, meta.uid)
                 raise
-            self.cache.apply(CREDIT_ACCOUNTS.plural, raw)
+            self.cache.apply(CREDITACCOUNTS.plural, raw)
             more = status.available > available(account)
             log.info("credits", account="/".join(key), available=status.available, bookings=len(bookings))
             if more:

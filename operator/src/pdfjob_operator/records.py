@@ -22,7 +22,8 @@ from pdfjob_api.pdfchunk import PdfChunk, PdfChunkStatus
 from pdfjob_api.pdfjob import PdfJob
 
 from .clock import to_wire, utc_now
-from .counts import count_cached
+from .counts import count_cached, sum_tokens
+from .credits import delivered
 from .observation import Start
 from .outcome import telling_pod
 from .planning import ChunkRange
@@ -163,9 +164,10 @@ def _counts(chunks: Sequence[PdfChunk], vanished: Iterable[ChunkRecord]) -> Chun
 
 def _encode(job: PdfJob, chunks: list[PdfChunk], vanished: Sequence[ChunkRecord], now: datetime) -> bytes:
     meta, status = job.metadata, job.status
-    counts = status.chunks
+    counts, tokens = status.chunks, status.tokens
     if status.completion_time is None and len(chunks) + len(vanished) > 0:  # its PdfChunks may have gone one by one
         counts = _counts(chunks, vanished)
+        tokens = sum_tokens(chunk.status.result for chunk in chunks if chunk.status.result is not None)
     head = JobRecord(
         namespace=meta.namespace,
         name=meta.name,
@@ -182,7 +184,8 @@ def _encode(job: PdfJob, chunks: list[PdfChunk], vanished: Sequence[ChunkRecord]
         failed_chunks=status.failed_chunks,
         retries=status.retries,
         sentences=status.sentences,
-        tokens=status.tokens,
+        tokens=tokens,
+        charged=delivered(chunks) if job.spec.credit_account_ref is not None else None,
         result=status.result,
         last_error=status.last_error,
         last_retry=status.last_retry,

@@ -82,11 +82,11 @@ class Kind:
 
 PDFJOBS: Final = Kind(PDFJOB_PLURAL, f"/apis/{GROUP}/{VERSION}")
 PDFCHUNKS: Final = Kind(PDFCHUNK_PLURAL, f"/apis/{GROUP}/{VERSION}")
-CREDIT_ACCOUNTS: Final = Kind(CREDIT_ACCOUNT_PLURAL, f"/apis/{GROUP}/{VERSION}")
+CREDITACCOUNTS: Final = Kind(CREDIT_ACCOUNT_PLURAL, f"/apis/{GROUP}/{VERSION}")
 JOBS: Final = Kind("jobs", "/apis/batch/v1", _MANAGED)
 PODS: Final = Kind("pods", "/api/v1", _MANAGED)
 LEASES: Final = Kind("leases", "/apis/coordination.k8s.io/v1")
-KINDS: Final = (CREDIT_ACCOUNTS, PDFJOBS, PDFCHUNKS, JOBS, PODS)
+KINDS: Final = (CREDITACCOUNTS, PDFJOBS, PDFCHUNKS, JOBS, PODS)
 """Those that are watched."""
 
 

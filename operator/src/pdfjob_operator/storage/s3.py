@@ -184,10 +184,9 @@ class ObjectStore:
         data: bytes,
         *,
         if_absent: bool = False,
-        content_type: str = _JSON,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Store a small object.
+        """Store a small JSON object.
 
         Raises
         ------
@@ -202,7 +201,7 @@ class ObjectStore:
             Bucket=self.bucket,
             Key=key,
             Body=data,
-            **_attributes(content_type, metadata),
+            **_attributes(_JSON, metadata),
             **options,
         )
 
