@@ -81,7 +81,7 @@ class Counts:
             }
         self.recent.append(entry)
 
-    def as_json(self, *, brief: bool = False) -> dict[str, Any]:
+    def as_json(self, *, brief: bool) -> dict[str, Any]:
         """Return everything.
 
         ``by_status`` counts requests by HTTP status, or ``gone`` (the client left before its answer), ``hang``,

@@ -26,8 +26,8 @@ async def job(desk: Desk) -> PdfJob:
     return job
 
 
-async def succeed(desk: Desk, job: PdfJob, index: int, text: str = "One.") -> None:
-    result = await desk.finish(job, index, text=text)
+async def succeed(desk: Desk, job: PdfJob, index: int) -> None:
+    result = await desk.finish(job, index)
     desk.set_status(job, index, phase="Succeeded", attempts=1, starts=1, result=result.wire())
 
 

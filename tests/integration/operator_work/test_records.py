@@ -53,14 +53,14 @@ def child(name: str) -> dict[str, Any]:
     return {"name": name, "namespace": "books", **given}
 
 
-def a_start(job_failed: str = "", pod_message: str = "", *, pod: bool = True) -> Start:
+def a_start(job_failed: str = "", pod_message: str = "") -> Start:
     conditions = [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": job_failed}]
     terminated = {"exitCode": 71, "reason": "Error", "startedAt": TIME, "message": ""}
     state = {"name": "runner", "state": {"terminated": terminated}}
     status = {"phase": "Failed", "message": pod_message, "containerStatuses": [state]}
     raw = {"metadata": child("novel-c00002-a3-xyz"), "spec": {"nodeName": "node-1"}, "status": status}
     job = job_view({"metadata": child("novel-c00002-a3"), "status": {"conditions": conditions}})
-    return Start(3, job, (pod_view(raw),) if pod else ())
+    return Start(3, job, (pod_view(raw),))
 
 
 async def stored_error(desk: Desk, status: PdfChunkStatus | None = None, start: Start | None = None) -> ErrorRecord:

@@ -11,7 +11,6 @@ import pytest
 from pdfjob_api.contract import Tokens
 from pdfjob_api.keys import JobKeys
 from pdfjob_api.pdfchunk import ChunkResultStatus, PdfChunk
-from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.chunk_end import adopted
 from pdfjob_operator.clock import utc_now
 from pdfjob_operator.ends import read_adopted
@@ -31,14 +30,14 @@ def a_chunk(index: int = 2) -> PdfChunk:
     return builders.pdf_chunk(index)
 
 
-async def kept(desk: Desk, job: PdfJob = FIRST_JOB, name: str = NAME) -> ChunkResultStatus:
-    result = await desk.finish(job, 2)
-    await keep_result(desk.store, desk.keys(job), name, result)
+async def kept(desk: Desk) -> ChunkResultStatus:
+    result = await desk.finish(FIRST_JOB, 2)
+    await keep_result(desk.store, desk.keys(FIRST_JOB), NAME, result)
     return result
 
 
-async def taken(desk: Desk, job: PdfJob = SECOND_JOB, name: str = NAME) -> ChunkResultStatus | None:
-    return await take_kept(desk.store, desk.keys(job), a_chunk(), name)
+async def taken(desk: Desk) -> ChunkResultStatus | None:
+    return await take_kept(desk.store, desk.keys(SECOND_JOB), a_chunk(), NAME)
 
 
 async def test_what_one_job_kept_becomes_another_ones_own_to_the_byte(desk: Desk) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import PdfJob
 from pdfjob_operator.ends import newest_checkpoint, read_adopted, read_end
 from pdfjob_operator.plan import StoredChunk
 from pdfjob_operator.planning import ChunkRange
@@ -61,8 +60,8 @@ async def test_a_result_of_other_pages_is_passed_over(desk: Desk) -> None:
     assert await adopted(desk) is None
 
 
-async def checkpoint(desk: Desk, after: int = 0, job: PdfJob = NOW) -> str | None:
-    return await newest_checkpoint(desk.store, desk.keys(job), 2, runs=RUNS, after=after)
+async def checkpoint(desk: Desk, after: int = 0) -> str | None:
+    return await newest_checkpoint(desk.store, desk.keys(NOW), 2, runs=RUNS, after=after)
 
 
 async def test_the_own_checkpoint_comes_first_then_those_of_earlier_lives(desk: Desk) -> None:

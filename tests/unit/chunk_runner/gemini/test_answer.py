@@ -11,8 +11,8 @@ from chunk_runner.processors.gemini.answer import PageAnswer, UnusableAnswerErro
 from pdfjob_api.errors import ItemCode
 
 
-def page(number: int, *sentences: str, continues: bool = False) -> dict[str, Any]:
-    return {"page": number, "sentences": list(sentences), "continues": continues}
+def page(number: int, *sentences: str) -> dict[str, Any]:
+    return {"page": number, "sentences": list(sentences), "continues": False}
 
 
 def text(*pages: dict[str, Any]) -> str:
