@@ -26,7 +26,7 @@ class CreditAccountSpec(Model):
     balance: int = Field(
         ge=0,
         le=MAX_TOKENS,
-        description="Tokens ever granted, input and output together; raise it to top the account up.",
+        description="Tokens ever granted, input, output and thinking together; raise it to top the account up.",
     )
 
 

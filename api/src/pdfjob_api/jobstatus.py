@@ -114,7 +114,7 @@ class ShutdownStatus(Model):
 
 
 class Credits(Model):
-    """What the job has reserved and used of its credit account, in tokens, input and output together.
+    """What the job has reserved and used of its credit account, in tokens: input, output and thinking.
 
     A run goes from the first start of a chunk to the end of the job; a retry of a finished job begins the next.
     """

@@ -191,7 +191,7 @@ class PdfChunkStatus(Model):
     tokens_before: int = Field(
         default=0,
         ge=0,
-        description="Tokens, input and output together, of results that the chunk had and that were made anew.",
+        description="Tokens (input, output, thinking) of results that the chunk had and that were made anew.",
     )
     history: list[StartRecord] = Field(
         default_factory=list, max_length=10, description="How the last 10 starts ended, oldest first."

@@ -286,7 +286,7 @@ class CreditAccountRef(Model):
         default=None,
         ge=1,
         le=MAX_TOKENS,
-        description="Tokens to reserve for the whole document, input and output together; absent = as counted from its "
+        description="Tokens to reserve for the whole document (input, output, thinking); absent = as counted from its "
         "text, see status.estimatedTokens.",
     )
 
