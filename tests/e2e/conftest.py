@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cluster import delete_leftovers, fresh_namespace, namespace
+from tests.support.gemini import StubPod, stub_pod
 from tests.support.product import Storage, install, wait_for_operator
 from tests.support.puppets import Puppets, puppets
 
@@ -45,3 +46,11 @@ def stage() -> Iterator[Puppets]:
     """Runners that do what the tests of a file tell them."""
     with puppets() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def stub(installed: None) -> Iterator[StubPod]:
+    """The stand-in for the Gemini API, for all tests of a file."""
+    wait_for_operator()
+    with stub_pod() as found:
+        yield found

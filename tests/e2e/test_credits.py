@@ -5,33 +5,19 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
-
-import pytest
 
 from gemini_stub import Scenario, ScriptLine
 from tests.support import pdfs
 from tests.support.cluster import kubectl, kubectl_json
-from tests.support.gemini import MODEL, StubKey, StubPod, stub_pod
-from tests.support.product import Job, Storage, kill_operator, run_plugin, submit, wait_for_operator, wait_until
-from tests.support.puppets import RESOURCES
+from tests.support.gemini import MODEL, RUNNER, StubKey, StubPod
+from tests.support.product import Job, Storage, kill_operator, run_plugin, submit, wait_until
 
 JOBS: Final = 50
 PAGES: Final = 4
 ESTIMATE: Final = 10_000
 KILLS: Final = 3
-RUNNER: Final = {
-    "resources": {**RESOURCES, "requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
-}
-
-
-@pytest.fixture(scope="module")
-def stub(installed: None) -> Iterator[StubPod]:
-    wait_for_operator()
-    with stub_pod() as found:
-        yield found
 
 
 @dataclass(frozen=True)

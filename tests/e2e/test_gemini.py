@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 from typing import Any, Final
-
-import pytest
 
 from gemini_stub import Scenario, ScriptLine
 from tests.support import pdfs
 from tests.support.cluster import kubectl
-from tests.support.gemini import StubKey, StubPod, stub_pod
-from tests.support.product import Job, Storage, signal_containers, submit, wait_for_operator, wait_until
-from tests.support.puppets import RESOURCES
+from tests.support.gemini import RUNNER, StubKey, StubPod
+from tests.support.product import Job, Storage, signal_containers, submit, wait_until
 
 LONG: Final = 200
 """Pages of the document that is disturbed in every way."""
@@ -25,16 +21,6 @@ MOST_PAID: Final = 1.02
 SECONDS_AFTER_CANCEL: Final = 5.0
 MOST_SECONDS_AGAIN: Final = 5 + 5
 """For a document that was done before: 5, and its merge."""
-RUNNER: Final = {
-    "resources": {**RESOURCES, "requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
-}
-
-
-@pytest.fixture(scope="module")
-def stub(installed: None) -> Iterator[StubPod]:
-    wait_for_operator()
-    with stub_pod() as found:
-        yield found
 
 
 def document(place: str, pages: int, data: bytes | None = None) -> dict[str, Any]:

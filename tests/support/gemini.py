@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.error import URLError
 
 from devcluster import gemini
@@ -14,10 +14,15 @@ from gemini_stub import Scenario
 from tests.support.cluster import environment, fresh_namespace, kubectl_json
 from tests.support.gemini_calls import ask
 from tests.support.product import images, wait_until
+from tests.support.puppets import RESOURCES
 
 SECRET = "gemini-key"
 """Name of the Secret that `StubKey.secret` makes."""
 MODEL = "gemini-test"
+RUNNER: Final = {
+    "resources": {**RESOURCES, "requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+}
+"""``spec.runner`` for small documents: it waits for the stub for the most part, and many share one small node."""
 
 
 @dataclass(frozen=True)
