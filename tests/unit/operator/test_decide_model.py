@@ -7,11 +7,11 @@ the faults stop, time goes on, and the job must come to its end, and after it is
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from typing_extensions import override
 
 from pdfjob_api.errors import ExitCode
@@ -23,6 +23,7 @@ from tests.support.job_end import check_end
 from tests.support.peace import Peace
 from tests.support.simulated_operator import SimulatedOperator
 from tests.support.simulated_work import WorkFailedError
+from tests.support.user_rules import UserOfAJob, choose, picks
 from tests.support.world import World
 
 _CODES: Final = [0, 1, 139, *(code.value for code in ExitCode if code is not ExitCode.DONE)]
@@ -35,19 +36,10 @@ _FAULTS: Final = [
     "evicted",
     "node lost",
 ]
-T = TypeVar("T")
-LATER: Final = timedelta(seconds=60)
-"""What ends a life for good does not come before this."""
-
-picks = st.integers(0, 5)
 kinds = st.sampled_from(KINDS)
 
 
-def choose(items: list[T], pick: int) -> T | None:
-    return items[pick % len(items)] if items else None
-
-
-class JobLife(RuleBasedStateMachine):
+class JobLife(UserOfAJob):
     """One PdfJob from apply to its end and its deletion, with everything going wrong on the way."""
 
     @initialize(
@@ -187,11 +179,6 @@ class JobLife(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(rounds=st.integers(1, 12))
-    def go_on(self, rounds: int) -> None:
-        for _ in range(rounds):
-            self.peace.round()
-
     @precondition(lambda self: self.world.moves())
     @rule(pick=st.integers(0, 20))
     def cluster_moves(self, pick: int) -> None:
@@ -308,54 +295,6 @@ class JobLife(RuleBasedStateMachine):
             self.meddled = True
             self.world.delete_chunk_by_hand(chunk.spec.index)
 
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(parallelism=st.integers(1, 3))
-    def user_scales(self, parallelism: int) -> None:
-        self.world.scale(parallelism)
-
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(suspend=st.booleans(), rounds=st.sampled_from([0, 0, 3]))
-    def user_suspends(self, rounds: int, *, suspend: bool) -> None:
-        self.world.edit(suspend=suspend)
-        self.go_on(rounds)
-
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(chunks=st.none() | st.lists(st.integers(0, 3), max_size=3, unique=True), force=st.booleans())
-    def user_retries(self, chunks: list[int] | None, *, force: bool) -> None:
-        self.world.ask_retry(chunks, force=force)
-
-    @precondition(lambda self: self.peace.chunks())
-    @rule(pick=picks, force=st.booleans())
-    def user_retries_one_chunk(self, pick: int, *, force: bool) -> None:
-        chunk = choose(self.peace.chunks(), pick)
-        if chunk is not None:
-            self.world.ask_chunk_retry(chunk, force=force)
-
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(max_retries=st.integers(0, 4))
-    def user_changes_the_retry_limit(self, max_retries: int) -> None:
-        self.world.allow_retries(max_retries)
-
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(may_fail=st.sampled_from([0, 1, "50%", "100%"]))
-    def user_changes_the_failure_policy(self, may_fail: int | str) -> None:
-        self.world.edit(failurePolicy={"maxFailedChunks": may_fail})
-        self.policy_edited = True
-
-    @precondition(lambda self: self.peace.job() is not None)
-    @rule(seconds=st.sampled_from([None, 1, 60]))
-    def user_changes_the_time_limit(self, seconds: int | None) -> None:
-        self.world.edit(limits={"jobTimeoutSeconds": seconds})
-
-    @precondition(lambda self: self.peace.job() is not None and self.world.now > self.peace.start + LATER)
-    @rule(how=st.sampled_from(["Stop", "Cancel", "Cancel"]))
-    def user_shuts_down(self, how: str) -> None:
-        job = self.peace.job()
-        if job is not None and job.spec.shutdown is None:
-            self.world.edit(shutdown=how)
-        else:
-            self.world.edit(shutdown="Cancel")
-
     @precondition(lambda self: self.world.jobs())
     @rule(pick=picks)
     def queueing_system_holds(self, pick: int) -> None:
@@ -371,11 +310,6 @@ class JobLife(RuleBasedStateMachine):
         pod = choose(self.world.running(), pick)
         if pod is not None:
             self.world.hang(pod)
-
-    @precondition(lambda self: self.world.now > self.peace.start + LATER)
-    @rule()
-    def user_deletes(self) -> None:
-        self.world.delete("pdfjobs", self.world.uid)
 
     # How it ends.
 
