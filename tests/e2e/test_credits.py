@@ -187,7 +187,7 @@ def test_a_job_waits_for_its_account_and_for_tokens_and_goes_on_when_they_are_th
     wait_until(account.is_at_rest, "it is settled", 10)
     assert account.status["charged"] == used(job) == total(key.counts["tokens"])
     shown = run_plugin("credits", "late", "-n", place)
-    assert str(used(job)) in shown.stdout
+    assert f"Charged:    {used(job):,}" in shown.stdout
 
 
 def test_what_is_in_the_cache_costs_nothing_and_needs_no_tokens(place: str, product: None, stub: StubPod) -> None:
