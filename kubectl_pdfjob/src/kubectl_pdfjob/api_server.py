@@ -14,7 +14,9 @@ from typing import Any, Final, TypeVar
 import urllib3
 from kubernetes import client
 
-from .errors import ClusterError, NameTakenError
+from pdfjob_api import names
+
+from .errors import ClusterError, ConflictError, ForbiddenError, NameTakenError, NotFoundError
 from .following import Change, Snapshot
 
 __all__ = ["ApiServer", "RefusedError"]
@@ -135,29 +137,35 @@ class ApiServer:
             response.close()
 
     @contextmanager
-    def translated(self, doing: str) -> Iterator[None]:
-        """Turn what the client raises into one line; ``doing`` says what was tried."""
+    def translated(self, doing: str, plural: str = names.PDFJOB_PLURAL) -> Iterator[None]:
+        """Turn what the client raises into one line; ``doing`` says what was tried, ``plural`` with which kind."""
         try:
             yield
         except RefusedError as error:
-            raise self._explained(doing, error) from error
+            raise self._explained(doing, error, plural) from error
         except (urllib3.exceptions.HTTPError, client.ApiException) as error:
             reason = getattr(error, "reason", None) or error
             text = str(reason).rsplit(": ", 1)[-1]
             raise ClusterError(f"cannot reach the API server {self._host}: {text}") from error
 
-    def _explained(self, doing: str, error: RefusedError) -> ClusterError:
+    def _explained(self, doing: str, error: RefusedError, plural: str = names.PDFJOB_PLURAL) -> ClusterError:
         where = f'in namespace "{self._namespace}"'
         if error.code == 401:
             return ClusterError(f"the API server {self._host} refused your credentials; log in again")
         if error.code == 404 and not error.names_object:
-            return ClusterError("pdfjob is not installed on this cluster: it has no resource pdfjobs.pdfjob.dev")
+            older = "" if plural == names.PDFJOB_PLURAL else ", or in an older version"
+            resource = f"{plural}.{names.GROUP}"
+            return ClusterError(f"pdfjob is not installed on this cluster{older}: it has no resource {resource}")
         if error.code == 404 and error.message.startswith("namespaces "):
             return ClusterError(f'namespace "{self._namespace}" does not exist')
         if error.code == 404:
-            return ClusterError(f"{error.message} {where}")
+            return NotFoundError(f"{error.message} {where}")
         if error.code == 409 and error.reason == "AlreadyExists":
             return NameTakenError(f"{error.message} {where}")
+        if error.code == 409:
+            return ConflictError(f"cannot {doing}: {error.message}")
+        if error.code == 403 and error.reason == "Forbidden":
+            return ForbiddenError(f"cannot {doing}: {error.message}")
         return ClusterError(f"cannot {doing}: {error.message}")
 
 

@@ -12,6 +12,7 @@ import typer
 
 from .errors import ExitCode
 from .verbs_control import add_control_verbs
+from .verbs_credits import add_credit_verbs
 from .verbs_documents import add_document_verbs
 from .verbs_views import add_view_verbs
 
@@ -42,6 +43,7 @@ def command_line() -> typer.Typer:
     add_document_verbs(app)
     add_view_verbs(app)
     add_control_verbs(app)
+    add_credit_verbs(app)
     return app
 
 

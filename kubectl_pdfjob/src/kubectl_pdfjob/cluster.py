@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pdfjob_api import names
 from pdfjob_api.base import Model
+from pdfjob_api.creditaccount import CreditAccount
 from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
@@ -97,23 +98,11 @@ class Cluster:
         self._create(manifest, dry_run="All")
 
     def _create(self, manifest: dict[str, Any], **options: str) -> dict[str, Any]:
-        with self._server.translated("create the PdfJob"):
-            return self._server.call(
-                self._custom.create_namespaced_custom_object,
-                *(names.GROUP, names.VERSION, self.namespace, names.PDFJOB_PLURAL, manifest),
-                field_manager=_MANAGER,
-                field_validation="Strict",  # as kubectl does: a slip of the pen in a file is not dropped in silence
-                **options,
-            )
+        return self._post(names.PDFJOB_KIND, names.PDFJOB_PLURAL, manifest, **options)
 
     def job(self, name: str) -> PdfJob:
         """Return one PdfJob."""
-        with self._server.translated(f'read PdfJob "{name}"'):
-            found = self._server.call(
-                self._custom.get_namespaced_custom_object,
-                *(names.GROUP, names.VERSION, self.namespace, names.PDFJOB_PLURAL, name),
-            )
-        return _parse(PdfJob, found)
+        return _parse(PdfJob, self._get(names.PDFJOB_KIND, names.PDFJOB_PLURAL, name))
 
     def jobs(self) -> list[PdfJob]:
         """Return the PdfJobs of the namespace."""
@@ -128,14 +117,56 @@ class Cluster:
         ClusterError
             When the API server refuses it; the message is its own.
         """
-        with self._server.translated(f'{doing} pdfjob "{name}"'):
-            changed = self._server.call(
-                self._custom.patch_namespaced_custom_object,
-                *(names.GROUP, names.VERSION, self.namespace, names.PDFJOB_PLURAL, name, change),
-                field_manager=_MANAGER,
-                _content_type="application/merge-patch+json",
-            )
-        return _parse(PdfJob, changed)
+        return _parse(PdfJob, self._patch(f'{doing} pdfjob "{name}"', names.PDFJOB_PLURAL, name, change))
+
+    def accounts(self) -> list[CreditAccount]:
+        """Return the CreditAccounts of the namespace."""
+        plural = names.CREDIT_ACCOUNT_PLURAL
+        with self._server.translated("list CreditAccounts", plural):
+            return [_parse(CreditAccount, item) for item in self._server.list(self._custom_call(plural))[0]]
+
+    def account(self, name: str) -> CreditAccount:
+        """Return one CreditAccount.
+
+        Raises
+        ------
+        NotFoundError
+            When the namespace has none of this name.
+        """
+        return _parse(CreditAccount, self._get(names.CREDIT_ACCOUNT_KIND, names.CREDIT_ACCOUNT_PLURAL, name))
+
+    def create_account(self, name: str, balance: int) -> CreditAccount:
+        """Create a CreditAccount and return it.
+
+        Raises
+        ------
+        NameTakenError
+            When one of this name exists.
+        ForbiddenError
+            When the user may not.
+        """
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.CREDIT_ACCOUNT_KIND,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"balance": balance},
+        }
+        return _parse(CreditAccount, self._post(names.CREDIT_ACCOUNT_KIND, names.CREDIT_ACCOUNT_PLURAL, manifest))
+
+    def set_balance(self, account: CreditAccount, balance: int) -> CreditAccount:
+        """Set the balance of a CreditAccount, if it is still as it was read, and return it.
+
+        Raises
+        ------
+        ConflictError
+            When it has been changed since.
+        ForbiddenError
+            When the user may not.
+        """
+        name, version = account.metadata.name, account.metadata.resource_version
+        change = {"metadata": {"resourceVersion": version}, "spec": {"balance": balance}}
+        doing = f'top up creditaccount "{name}"'
+        return _parse(CreditAccount, self._patch(doing, names.CREDIT_ACCOUNT_PLURAL, name, change))
 
     def user_name(self) -> str:
         """Return who the API server takes the user for; where it does not say, the user of the kubeconfig."""
@@ -195,6 +226,32 @@ class Cluster:
         return self._server.follow(self._pods_call(job), lambda item: item, None)
 
     # Requests --------------------------------------------------------------------------------------------------
+
+    def _post(self, kind: str, plural: str, manifest: dict[str, Any], **options: str) -> dict[str, Any]:
+        with self._server.translated(f"create the {kind}", plural):
+            return self._server.call(
+                self._custom.create_namespaced_custom_object,
+                *(names.GROUP, names.VERSION, self.namespace, plural, manifest),
+                field_manager=_MANAGER,
+                field_validation="Strict",  # as kubectl does: a slip of the pen in a file is not dropped in silence
+                **options,
+            )
+
+    def _get(self, kind: str, plural: str, name: str) -> dict[str, Any]:
+        with self._server.translated(f'read {kind} "{name}"', plural):
+            return self._server.call(
+                self._custom.get_namespaced_custom_object,
+                *(names.GROUP, names.VERSION, self.namespace, plural, name),
+            )
+
+    def _patch(self, doing: str, plural: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        with self._server.translated(doing, plural):
+            return self._server.call(
+                self._custom.patch_namespaced_custom_object,
+                *(names.GROUP, names.VERSION, self.namespace, plural, name, change),
+                field_manager=_MANAGER,
+                _content_type="application/merge-patch+json",
+            )
 
     def _jobs_call(self, field_selector: str | None = None) -> Callable[..., Any]:
         return self._custom_call(names.PDFJOB_PLURAL, field_selector=field_selector)

@@ -7,10 +7,13 @@ from typing import ClassVar
 
 __all__ = [
     "ClusterError",
+    "ConflictError",
     "ExitCode",
+    "ForbiddenError",
     "InterruptError",
     "JobFailedError",
     "NameTakenError",
+    "NotFoundError",
     "PluginError",
     "StorageError",
     "UsageError",
@@ -86,7 +89,19 @@ class ClusterError(PluginError):
 
 
 class NameTakenError(ClusterError):
-    """A PdfJob of this name exists."""
+    """An object of this name exists."""
+
+
+class NotFoundError(ClusterError):
+    """There is no object of this name."""
+
+
+class ForbiddenError(ClusterError):
+    """The user has no right to do this."""
+
+
+class ConflictError(ClusterError):
+    """Somebody else has changed the object since it was read."""
 
 
 class StorageError(PluginError):

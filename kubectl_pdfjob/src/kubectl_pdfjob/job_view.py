@@ -27,6 +27,7 @@ from .views import (
     phase_text,
     step_text,
     took,
+    unpaid,
     without_advice,
 )
 from .why import error_text
@@ -81,6 +82,7 @@ def _facts(job: PdfJob, now: datetime) -> Table:
         ("Chunks", _counts(job)),
         ("Pages", _items(job)),
         ("Tokens", _tokens(job)),
+        ("Credits", _credits(job)),
         ("Sentences", None if job.status.sentences is None else f"{job.status.sentences:,}"),
         ("Result", _result(job)),
         ("Error", _error(job)),
@@ -153,6 +155,21 @@ def _tokens(job: PdfJob) -> str | None:
     cached = f" ({tokens.cached:,} of them cached)" if tokens.cached else ""
     thinking = f", {tokens.thinking:,} thinking" if tokens.thinking else ""
     return f"{tokens.input:,} input{cached}, {tokens.output:,} output{thinking}"
+
+
+def _credits(job: PdfJob) -> str | None:
+    """Return what the credit account has to do with the job, in tokens; None when it names none."""
+    ref, found = job.spec.credit_account_ref, job.status.credits
+    if ref is None:
+        return None
+    if found is None:
+        expected = ref.estimated_tokens or job.status.estimated_tokens
+        return f"account {ref.name}: nothing reserved" + (f", {expected:,} expected" if expected else "")
+    text = f"account {ref.name}: {found.reserved:,} reserved, {found.charged:,} charged"
+    settled = condition(job, JobCondition.CREDITS_SETTLED)
+    if is_finished(job) and settled and settled.status == "True":
+        text += f", {found.refunded:,} refunded"
+    return text + (f"; {found.charged_earlier:,} charged in earlier runs" if found.charged_earlier else "")
 
 
 def _result(job: PdfJob) -> str | None:
@@ -350,6 +367,9 @@ def next_commands(job: PdfJob, flags: str, now: datetime) -> list[str]:
         return [*commands, f"kubectl describe pdfjob {name}{flags}"]
     if job.spec.suspend and job.spec.shutdown is None:
         return [f"kubectl pdfjob resume {name}{flags}"]
+    ref = job.spec.credit_account_ref
+    if ref and unpaid(job):
+        return [f"kubectl pdfjob credits {ref.name}{flags}"]
     created = parse_time(job.metadata.creation_timestamp)
     silent = created is not None and (now - created).total_seconds() > _SILENT_SECONDS
     if silent and condition(job, JobCondition.ACCEPTED) is None:

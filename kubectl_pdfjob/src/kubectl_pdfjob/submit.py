@@ -44,6 +44,8 @@ class JobSettings:
     language: str | None = None
     parallelism: int | None = None
     priority: int | None = None
+    credit_account: str | None = None
+    estimated_tokens: int | None = None
     repair: bool = False
     formats: list[str] = field(default_factory=list)
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def build_manifest(
         "thresholdPages": settings.threshold,
         "overlapPages": settings.overlap,
     }
+    credit = {"name": settings.credit_account, "estimatedTokens": settings.estimated_tokens}
     spec: dict[str, Any] = {
         "source": document,
         "chunking": {field: value for field, value in chunking.items() if value is not None},
@@ -113,6 +116,7 @@ def build_manifest(
         "output": {"formats": settings.formats} if settings.formats else {},
         "parallelism": settings.parallelism,
         "priority": settings.priority,
+        "creditAccountRef": {field: value for field, value in credit.items() if value is not None},
     }
     return {
         "apiVersion": names.API_VERSION,

@@ -47,6 +47,13 @@ def _submit(
         int | None, typer.Option("--parallelism", help="Chunks at work at once.", metavar="N")
     ] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="0 to 10, higher first.", metavar="N")] = None,
+    credit_account: Annotated[
+        str | None, typer.Option("--credit-account", help="CreditAccount that pays the tokens.", metavar="NAME")
+    ] = None,
+    estimated_tokens: Annotated[
+        int | None,
+        typer.Option("--estimated-tokens", min=1, help="Tokens to reserve; default: as estimated.", metavar="N"),
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Take what can be read of a damaged document.")] = False,
     form: Annotated[
         list[ResultForm] | None,
@@ -66,6 +73,9 @@ def _submit(
 
     if dry_run and wait:
         raise UsageError("--dry-run creates nothing that --wait could wait for")
+    further = read_spec(spec) if spec else {}
+    if estimated_tokens and not (credit_account or further.get("creditAccountRef")):
+        raise UsageError("--estimated-tokens says what to reserve; it needs --credit-account")
     settings = JobSettings(
         pages_per_chunk=pages_per_chunk,
         overlap=overlap,
@@ -73,9 +83,11 @@ def _submit(
         language=language,
         parallelism=parallelism,
         priority=priority,
+        credit_account=credit_account,
+        estimated_tokens=estimated_tokens,
         repair=repair,
         formats=[item.value for item in form or []],
-        spec=read_spec(spec) if spec else {},
+        spec=further,
     )
     request = Submission(
         source=source,

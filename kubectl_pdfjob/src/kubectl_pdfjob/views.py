@@ -29,6 +29,8 @@ __all__ = [
     "new_table",
     "phase_text",
     "step_text",
+    "tokens_text",
+    "unpaid",
     "without_advice",
 ]
 
@@ -110,7 +112,9 @@ def job_line(job: PdfJob) -> str:
 
 def chunk_table(chunks: Sequence[PdfChunk], why: Callable[[PdfChunk, datetime], str], now: datetime) -> Table:
     """Return the table of the chunks of a job, in page order; ``why`` says what each waits for or died of."""
-    table = new_table("CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", "TOOK", "AGE", "WHY")
+    paid = any(chunk.status.result and (chunk.status.result.cached or _tokens(chunk)) for chunk in chunks)
+    language_work = ("TOKENS",) if paid else ()
+    table = new_table("CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", *language_work, "TOOK", "AGE", "WHY")
     for chunk in chunks:
         status = chunk.status
         table.add_row(
@@ -119,6 +123,7 @@ def chunk_table(chunks: Sequence[PdfChunk], why: Callable[[PdfChunk, datetime], 
             phase_text(status.phase),
             f"{status.attempts}",
             str(status.result.sentences) if status.result else NONE,
+            *([tokens_text(chunk)] if paid else []),
             took(chunk, now),
             ago(status.updated_at or chunk.metadata.creation_timestamp, now),
             why(chunk, now) or NONE,
@@ -129,6 +134,17 @@ def chunk_table(chunks: Sequence[PdfChunk], why: Callable[[PdfChunk, datetime], 
 def pages(chunk: PdfChunk) -> str:
     """Return the pages a chunk owns."""
     return f"{chunk.spec.start_page}-{chunk.spec.end_page}"
+
+
+def tokens_text(chunk: PdfChunk) -> str:
+    """Return what the result of a chunk took of a language service: tokens, or that it was there already."""
+    if chunk.status.result is None:
+        return NONE
+    return "cached" if chunk.status.result.cached else f"{_tokens(chunk):,}"
+
+
+def _tokens(chunk: PdfChunk) -> int:
+    return chunk.status.result.tokens.total if chunk.status.result else 0
 
 
 def took(chunk: PdfChunk, now: datetime) -> str:
@@ -190,9 +206,17 @@ def holdup(job: PdfJob) -> str | None:
     degraded, suspended = condition(job, JobCondition.DEGRADED), condition(job, JobCondition.SUSPENDED)
     if suspended and (suspended.status == "True" or suspended.reason == Reason.DRAINING):
         return f"{suspended.reason}: {suspended.message}"
+    if held := unpaid(job):
+        return f"{held.reason}: {held.message}"
     if degraded and degraded.status == "True":
         return f"{degraded.reason}: {degraded.message}"
     return None
+
+
+def unpaid(job: PdfJob) -> Condition | None:
+    """Return the condition that keeps a job from starting chunks since its credit account does not pay for it yet."""
+    held = condition(job, JobCondition.CREDITS_RESERVED)
+    return held if held and held.status == "False" and not is_finished(job) else None
 
 
 def _rule(code: str) -> CodeRule | None:

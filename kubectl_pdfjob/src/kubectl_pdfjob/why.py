@@ -12,7 +12,7 @@ from pdfjob_api.pdfchunk import PdfChunk
 from pdfjob_api.pdfjob import PdfJob
 
 from .formats import duration, parse_time
-from .views import condition, is_finished
+from .views import condition, is_finished, unpaid
 from .workers import Worker, WorkerState
 
 __all__ = ["STARTABLE", "Queue", "error_text"]
@@ -97,6 +97,8 @@ class Queue:
             return f"the job is being ended (shutdown: {spec.shutdown})"
         if spec.suspend:
             return "the job is suspended"
+        if held := unpaid(self.job):
+            return f"its credit account does not pay yet: {held.reason}"
         degraded = condition(self.job, JobCondition.DEGRADED)
         return f"dispatch is held: {degraded.reason}" if degraded and degraded.status == "True" else ""
 

@@ -17,7 +17,7 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comple
 
 VERBS = (
     *("submit", "results", "history", "status", "watch", "progress", "chunks"),
-    *("retry", "suspend", "resume", "stop", "cancel"),
+    *("retry", "suspend", "resume", "stop", "cancel", "credits"),
 )
 
 
@@ -72,6 +72,15 @@ def test_help_loads_no_client() -> None:
         (["retry", "x", "--timeout", "5m"], "error: --timeout says how long to wait"),
         (["chunks", "x", "--next", "--status", "Failed"], "error: --next shows one chunk"),
         (["status", "x", "--watch", "-o", "json"], "error: --watch is for the eye"),
+        (["credits", "--add", "5"], "error: --add needs the NAME of the account"),
+        (["credits", "--create", "5"], "error: --create needs the NAME of the account"),
+        (["credits", "books", "--add", "5", "--create", "5"], "error: --create makes an account and --add tops one up"),
+        (["credits", "books", "--add", "0"], "error: Invalid value for '--add'"),
+        (["credits", "books", "--add", "-5"], "error: Invalid value for '--add'"),
+        (
+            ["submit", "https://x.org/a.pdf", "--estimated-tokens", "9"],
+            "error: --estimated-tokens says what",
+        ),
         (["history", "--run", "0123abcd"], "error: --run needs the NAME"),
         (["cancel"], "error: Missing argument 'NAME'"),
     ],

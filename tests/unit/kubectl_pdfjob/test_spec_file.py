@@ -54,6 +54,14 @@ def test_the_language_goes_to_the_language_model_of_the_file() -> None:
     assert spec["processor"] == {"gemini": {**GEMINI, "language": "en"}}
 
 
+def test_the_account_that_pays_is_named_by_an_option_and_what_to_reserve_by_another() -> None:
+    spec = spec_of(JobSettings(credit_account="books", estimated_tokens=400_000))
+    assert spec["creditAccountRef"] == {"name": "books", "estimatedTokens": 400_000}
+    from_file = {"creditAccountRef": {"name": "books"}}
+    assert spec_of(JobSettings(estimated_tokens=9, spec=from_file))["creditAccountRef"]["name"] == "books"
+    assert "creditAccountRef" not in spec_of(JobSettings())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("kind: Secret\n", "is a Secret"), ("a: [\n", "is no YAML"), ("- a\n", "does not hold the spec")],

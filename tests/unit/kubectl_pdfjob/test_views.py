@@ -267,3 +267,60 @@ def test_the_view_tells_how_many_chunks_came_from_the_cache() -> None:
     job = make_job(chunks={"total": 40, "pending": 1, "succeeded": 39, "cached": 37}, phase="Running")
     text = " ".join(plain(render(JobView(job, []), NOW)).split())
     assert "40 in all: 39 succeeded (37 from the cache), 0 running, 1 pending, 0 failed" in text
+
+
+PAID = {"creditAccountRef": {"name": "books", "estimatedTokens": 400_000}}
+BROKE = (
+    "the job is expected to take 400000 tokens and the credit account books has 120000 available; it waits until other "
+    "jobs give theirs back or the account is topped up: kubectl pdfjob credits books -n lib --add 280000"
+)
+
+
+def credits_row(job: PdfJob) -> str:
+    """Return the row of the view that tells of credits, on one line; empty when there is none."""
+    rows = plain(render(JobView(job, []), NOW)).splitlines()
+    return next((row.partition(":")[2].strip() for row in rows if row.startswith("Credits:")), "")
+
+
+def test_the_view_tells_what_the_credit_account_has_to_do_with_a_job() -> None:
+    used = {"run": 2, "reserved": 400_000, "charged": 123_456, "chargedEarlier": 50_000}
+    ends = [condition("Finished", "True"), condition("CreditsSettled", "True", "TokensRefunded")]
+
+    assert credits_row(make_job()) == ""
+    assert credits_row(make_job(spec=PAID)) == "account books: nothing reserved, 400,000 expected"
+    assert credits_row(make_job(spec=PAID, credits={"reserved": 400_000})) == (
+        "account books: 400,000 reserved, 0 charged"
+    )
+    assert credits_row(make_job(spec=PAID, credits=used)) == (
+        "account books: 400,000 reserved, 123,456 charged; 50,000 charged in earlier runs"
+    )
+    assert credits_row(make_job(spec=PAID, credits=used | {"refunded": 276_544}, conditions=ends)) == (
+        "account books: 400,000 reserved, 123,456 charged, 276,544 refunded; 50,000 charged in earlier runs"
+    )
+
+
+def test_a_job_that_waits_for_credits_says_so_and_leads_to_the_account() -> None:
+    held = condition("CreditsReserved", "False", "InsufficientCredits", BROKE)
+    degraded = condition("Degraded", "True", "RATE_LIMIT", "the service is busy")
+    job = make_job(spec=PAID, conditions=[condition("Accepted", "True"), held, degraded])
+
+    assert holdup(job) == f"InsufficientCredits: {BROKE}"
+    assert next_commands(job, " -n lib", NOW) == ["kubectl pdfjob credits books -n lib"]
+    assert "--add 280000" in " ".join(plain(render(JobView(job, []), NOW), width=80).split())
+    reserved = condition("CreditsReserved", "True", "TokensReserved")
+    assert holdup(make_job(spec=PAID, conditions=[reserved])) is None
+    assert holdup(make_job(spec=PAID, conditions=[held, condition("Finished", "True")])) is None
+
+
+def test_chunks_show_the_tokens_of_language_work() -> None:
+    result = {"uri": "s3://b/k", "sha256": "0", "bytes": 1, "sentences": 812}
+    tokens = {"input": 10_000, "output": 2_000, "thinking": 345, "cached": 9_000}
+    chunks = [
+        make_chunk(0, "Succeeded", result={**result, "tokens": tokens}),
+        make_chunk(1, "Succeeded", result={**result, "cached": True}),
+        make_chunk(2),
+    ]
+    lines = plain(chunk_table(chunks, Queue(running_job(), []).why, NOW)).splitlines()
+
+    assert lines[0].split() == ["CHUNK", "PAGES", "PHASE", "TRIES", "SENTENCES", "TOKENS", "TOOK", "AGE", "WHY"]
+    assert [line.split()[5] for line in lines[1:]] == ["12,345", "cached", "-"]

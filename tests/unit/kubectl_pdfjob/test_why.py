@@ -129,3 +129,13 @@ def test_a_chunk_whose_pod_is_there_is_not_next() -> None:
 
     assert found is not None
     assert found.spec.index == 1
+
+
+def test_chunks_of_a_job_whose_account_does_not_pay_say_so() -> None:
+    broke = make_job(conditions=[condition("CreditsReserved", "False", "InsufficientCredits", "too little")])
+    error = {"code": "API_ERROR", "message": "no answer"}
+    retried = make_chunk(1, "RetryScheduled", lastError=error, nextRetryTime=ago(-10))
+    text = "its credit account does not pay yet: InsufficientCredits"
+
+    assert Queue(broke, []).why(make_chunk(0), NOW) == text
+    assert Queue(broke, []).why(retried, NOW) == f"API_ERROR: no answer (again in 10s); {text}"
