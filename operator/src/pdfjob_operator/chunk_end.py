@@ -114,7 +114,7 @@ def adopted(chunk: PdfChunk, result: ChunkResultStatus, job: PdfJob, now: dateti
 
     What it cost was charged there: nothing is paid for it here.
     """
-    if job.spec.processor.gemini is not None:
+    if job.spec.processor.gemini is not None or result.tokens.total:
         result = result.model_copy(update={"cached": True, "tokens": Tokens()})
     return chunk.status.model_copy(
         update={

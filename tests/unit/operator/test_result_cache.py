@@ -122,6 +122,16 @@ def test_what_is_found_is_the_chunks_result_and_nothing_is_charged_for_it() -> N
     assert status.result == FOUND.model_copy(update={"cached": True, "tokens": Tokens()})
 
 
+def test_what_a_custom_image_paid_in_an_earlier_life_is_not_paid_again() -> None:
+    job = pdf_job(processor=Processor(custom=CustomProcessor(image="mine:1")))
+    plan = plan_of(job, 2, adopted=["earlier1"])
+    for tokens, cached in ((TOKENS, True), (Tokens(), False)):
+        found = FOUND.model_copy(update={"tokens": tokens})
+        facts = {"plan": plan, "adopted": {"chunk-0": found}}
+        result = written(chunk_decided(pdf_chunk(), job=job, facts=facts)).result
+        assert result == FOUND.model_copy(update={"tokens": Tokens(), "cached": cached})
+
+
 @pytest.mark.parametrize(
     ("job", "caching"),
     [
