@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from .base import PRIORITY_RULE, Model, rules
+from .conditions import JobPhase
 from .creditaccount import MAX_TOKENS
 from .jobstatus import PdfJobStatus, ResultFormat
 from .meta import JobMeta
@@ -204,6 +205,16 @@ class TtlSecondsAfterFinished(Model):
     failed: int = Field(default=-1, ge=-1, le=315360000, description="After failure.")
     stopped: int = Field(default=-1, ge=-1, le=315360000, description="After spec.shutdown: Stop.")
     cancelled: int = Field(default=-1, ge=-1, le=315360000, description="After spec.shutdown: Cancel.")
+
+    def after(self, phase: JobPhase) -> int | None:
+        """Return the seconds for which a job that ended in this phase stays; None = until somebody deletes it."""
+        seconds = {
+            JobPhase.SUCCEEDED: self.succeeded,
+            JobPhase.FAILED: self.failed,
+            JobPhase.STOPPED: self.stopped,
+            JobPhase.CANCELLED: self.cancelled,
+        }.get(phase, -1)
+        return seconds if seconds >= 0 else None
 
 
 class Limits(Model):

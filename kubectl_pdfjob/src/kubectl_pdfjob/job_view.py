@@ -245,14 +245,8 @@ def _clock(job: PdfJob, now: datetime) -> str | None:
 
 def _removed(job: PdfJob, now: datetime) -> str | None:
     """Return when the job goes away by itself; None when it stays."""
-    ttl, ended = job.spec.ttl_seconds_after_finished, parse_time(job.status.completion_time)
-    kept = {
-        JobPhase.SUCCEEDED: ttl.succeeded,
-        JobPhase.FAILED: ttl.failed,
-        JobPhase.STOPPED: ttl.stopped,
-        JobPhase.CANCELLED: ttl.cancelled,
-    }.get(job.status.phase, -1)
-    if ended is None or kept < 0:
+    ended, kept = parse_time(job.status.completion_time), job.spec.ttl_seconds_after_finished.after(job.status.phase)
+    if ended is None or kept is None:
         return None
     return f"in {duration(kept - (now - ended).total_seconds())} (ttlSecondsAfterFinished); result and history stay"
 

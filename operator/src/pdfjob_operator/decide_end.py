@@ -106,14 +106,8 @@ def _answered(status: PdfJobStatus, answer: LastRetry) -> PdfJobStatus:
 
 def _seconds_left(job: PdfJob, now: datetime) -> float | None:
     """Return the seconds until a finished job is deleted; None when it stays."""
-    ttl = job.spec.ttl_seconds_after_finished
-    seconds = {
-        JobPhase.SUCCEEDED: ttl.succeeded,
-        JobPhase.FAILED: ttl.failed,
-        JobPhase.STOPPED: ttl.stopped,
-        JobPhase.CANCELLED: ttl.cancelled,
-    }.get(job.status.phase, -1)
-    if seconds < 0 or job.status.completion_time is None:
+    seconds = job.spec.ttl_seconds_after_finished.after(job.status.phase)
+    if seconds is None or job.status.completion_time is None:
         return None
     return (from_wire(job.status.completion_time) + timedelta(seconds=seconds) - now).total_seconds()
 
