@@ -13,7 +13,7 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 
 def test_there_are_examples() -> None:
     names = {path.name for path in EXAMPLES}
-    assert {"pdfjob.yaml", "pdfjob-gemini.yaml", "http.yaml", "custom-processor.yaml"} <= names
+    assert {"pdfjob.yaml", "pdfjob-gemini.yaml", "pdfjob-credits.yaml", "http.yaml", "custom-processor.yaml"} <= names
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

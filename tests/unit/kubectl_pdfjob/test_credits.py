@@ -20,7 +20,7 @@ from kubectl_pdfjob.screen import Screen, plain
 from pdfjob_api.creditaccount import CreditAccount
 
 _PATH = "/apis/pdfjob.dev/v1alpha1/namespaces/lib/creditaccounts"
-NOVEL = {"uid": "u1", "job": "novel", "run": 2, "reserved": 400_000, "charged": 123_456, "counted": 200_000}
+NOVEL = {"uid": "u1", "job": "novel", "run": 1, "reserved": 400_000, "charged": 123_456, "counted": 123_456}
 ATLAS = {"uid": "u2", "job": "atlas", "run": 1, "reserved": 5_000, "charged": 5_250, "counted": 5_250}
 DIARY = {"uid": "u3", "job": "diary", "run": 1, "reserved": 9_000, "charged": 4_000, "counted": 4_000, "settled": True}
 
@@ -275,7 +275,7 @@ class TestShow:
             "  JOB    RUN  RESERVED  CHARGED  LEFT     STATE",
             "  atlas  1    5,000     5,250    0        used up",
             "  diary  1    9,000     4,000    0        settled",
-            "  novel  2    400,000   123,456  276,544  open",
+            "  novel  1    400,000   123,456  276,544  open",
         ]
         assert found.spec.balance == found.status.available + found.status.reserved + found.status.charged
 
