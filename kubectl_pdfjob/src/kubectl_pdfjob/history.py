@@ -184,6 +184,7 @@ def _facts(record: JobRecord, now: datetime) -> Table:
         ("Phase", phase_text(record.phase)),
         ("Source", _source(record)),
         ("Chunks", _counts(record)),
+        ("Charged", None if record.charged is None else f"{counted(record.charged, 'token')} to its credit account"),
         ("Result", _result(record)),
         ("Error", f"{record.last_error.code}: {record.last_error.message}" if record.last_error else None),
         ("Ended by", _shutdown(record)),

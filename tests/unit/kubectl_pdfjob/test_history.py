@@ -112,3 +112,8 @@ def test_many_errors_are_cut_and_long_messages_too() -> None:
     assert len(lines) == 2 + 20 + 1
     assert lines[2].endswith(" ...")
     assert lines[-1].strip() == "... and more; -o json has the log and the pod of each"
+
+
+def test_a_job_that_a_credit_account_paid_for_tells_what_it_was_charged() -> None:
+    assert "Charged:  173,456 tokens to its credit account" in plain(record_view(record(charged=173_456), [], NOW))
+    assert "Charged:" not in plain(record_view(record(), [], NOW))
