@@ -67,7 +67,8 @@ def claim(
     if looking:
         return Claim(base if uncharged else None, may_start=False)
     if obs.account is None:
-        text = f"the namespace has no CreditAccount {ref.name}; make it, or top one up: kubectl pdfjob credits --help"
+        make = f"kubectl pdfjob credits {ref.name} -n {obs.job.metadata.namespace} --create {amount}"
+        text = f"the namespace has no CreditAccount {ref.name} that could pay {amount} tokens; make it: {make}"
         return Claim(held=(Reason.CREDIT_ACCOUNT_NOT_FOUND, text), may_start=False)
     wanted = replace(base, reserve=amount + (entry.charged if entry is not None else 0))
     there = entry_of(book(obs.account, [wanted]), obs.job.metadata.uid)
@@ -116,6 +117,8 @@ def set_credits(conditions: Conditions, obs: Observation, claimed: Claim, *, end
     elif entry is not None and not entry.settled:
         text = f"the credit account {ref.name} has reserved {entry.reserved} tokens"
         conditions.set(JobCondition.CREDITS_RESERVED, "True", Reason.TOKENS_RESERVED, text)
+    elif claimed.booking is None and conditions.reason_of_false(JobCondition.CREDITS_RESERVED) is not None:
+        conditions.set(JobCondition.CREDITS_RESERVED, "Unknown", Reason.WAITING, "no chunk waits for tokens at present")
     if ended and entry is None and obs.job.status.credits is None:
         conditions.set(JobCondition.CREDITS_SETTLED, "True", Reason.TOKENS_REFUNDED, "nothing was reserved")
 

@@ -94,8 +94,17 @@ def test_a_job_whose_account_does_not_exist_waits_for_it() -> None:
     decision = look(paid_job(), chunks(), None)
     told = condition(decision.status, JobCondition.CREDITS_RESERVED)
     assert (told.status, told.reason) == ("False", Reason.CREDIT_ACCOUNT_NOT_FOUND)
-    assert "team" in told.message
+    assert "kubectl pdfjob credits team -n books --create 1000" in told.message
     assert started(decision) == []
+
+
+def test_a_job_that_needs_no_tokens_any_more_does_not_say_that_it_waits_for_them() -> None:
+    held = look(paid_job(), chunks(), account(0)).status
+    job = paid_job().model_copy(update={"status": held})
+    found = [used(index, 0, cached=True) for index in range(5)]
+    assert condition(look(job, found, account(0)).status, JobCondition.CREDITS_RESERVED).status == "Unknown"
+    paused = with_spec(job, suspend=True)
+    assert condition(look(paused, chunks(), account(0)).status, JobCondition.CREDITS_RESERVED).status == "Unknown"
 
 
 def test_the_reservation_is_told() -> None:
