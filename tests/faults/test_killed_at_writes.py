@@ -240,7 +240,7 @@ def test_operator_killed_after_a_write(
             lab.operator.let_up()
             case.story(lab, reference)
         assert rule.hits == 1, f"{point} ({occurrence}) was not reached: give it a story in CASES"
-        assert lab.operator.exits.count(-9) >= 1
+        lab.wait(lambda: lab.operator.exits.count(-9) >= 1, "the operator is seen to be dead", 10)
         unknown = {request.point for request in lab.proxy.writes() if request.caller == "operator"} - set(
             write_points()
         )

@@ -156,4 +156,5 @@ def test_operator_killed_in_a_verb(
         with lab.proxy.rule(rule):
             story(lab, reference, lambda: armed.__setitem__(0, True))
         assert rule.hits == 1, f"{point} ({occurrence}) was not reached"
+        lab.wait(lambda: lab.operator.exits, "the operator is seen to be dead", 10)
         assert lab.operator.exits.count(-9) == 1
