@@ -119,7 +119,7 @@ def set_credits(conditions: Conditions, obs: Observation, claimed: Claim, *, end
         conditions.set(JobCondition.CREDITS_RESERVED, "True", Reason.TOKENS_RESERVED, text)
     elif claimed.booking is None and conditions.reason_of_false(JobCondition.CREDITS_RESERVED) is not None:
         conditions.set(JobCondition.CREDITS_RESERVED, "Unknown", Reason.WAITING, "no chunk waits for tokens at present")
-    if ended and entry is None and obs.job.status.credits is None:
+    if ended and entry is None and (obs.job.status.credits or _NOTHING).reserved == 0:
         conditions.set(JobCondition.CREDITS_SETTLED, "True", Reason.TOKENS_REFUNDED, "nothing was reserved")
 
 
@@ -130,7 +130,7 @@ def settled_status(obs: Observation, now: datetime) -> PdfJobStatus | None:
     """
     job, entry, conditions = obs.job, reserved_by(obs), Conditions(obs.job, now)
     ref, kind = job.spec.credit_account_ref, JobCondition.CREDITS_SETTLED
-    if ref is None or conditions.is_true(kind) or (entry is None and job.status.credits is None):
+    if ref is None or conditions.is_true(kind) or (entry is None and (job.status.credits or _NOTHING).reserved == 0):
         return None
     numbers = credits_of(obs)
     if obs.account is None:

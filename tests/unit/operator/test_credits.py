@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -18,7 +19,8 @@ from pdfjob_operator.actions import Book, CreateJob, Decision, DeleteChunks, Rea
 from pdfjob_operator.bookings import Booking
 from pdfjob_operator.credits import delivered
 from pdfjob_operator.decide_chunk import reopened
-from pdfjob_operator.observation import Facts
+from pdfjob_operator.observation import Facts, Merged
+from pdfjob_operator.plan import merge_inputs
 from tests.support.builders import JOB_UID, NOW, at, gemini_job, pdf_chunk, pdf_job, split_facts, succeeded
 from tests.support.deciding import condition, decided, of_type, started, with_spec, with_status
 
@@ -218,6 +220,22 @@ def test_a_job_that_ends_without_a_reservation_says_that_nothing_was() -> None:
     assert condition(decision.status, JobCondition.FINISHED).status == "True"
     told = condition(decision.status, JobCondition.CREDITS_SETTLED)
     assert (told.status, told.message) == ("True", "nothing was reserved")
+
+
+def test_a_retry_that_only_merges_reserves_nothing_and_says_so() -> None:
+    known = Credits(run=2, charged_earlier=500)
+    chunk_states = [used(index, 100) for index in range(5)]
+    facts = split_facts(paid_job(), 10, 5, answered=True)
+    merged = Merged((), (), merge_inputs(chunk.status for chunk in chunk_states))
+    facts = replace(facts, merged=merged)
+    job = with_status(paid_job(), credits=known)
+    decision = decided(job, chunk_states, facts, account=account(5000, charged=500), delivered=500)
+    assert booked(decision) is None
+    assert condition(decision.status, JobCondition.FINISHED).status == "True"
+    told = condition(decision.status, JobCondition.CREDITS_SETTLED)
+    assert (told.status, told.message) == ("True", "nothing was reserved")
+    assert decision.status is not None
+    assert decision.status.credits == known
 
 
 def test_a_deleted_job_gives_back_before_its_chunks_go() -> None:
