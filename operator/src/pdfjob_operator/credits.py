@@ -109,7 +109,7 @@ def credits_of(obs: Observation) -> Credits | None:
 
 def set_credits(conditions: Conditions, obs: Observation, claimed: Claim, *, ended: bool) -> None:
     """Say whether the credit account that the job names pays for it."""
-    ref, entry = obs.job.spec.credit_account_ref, reserved_by(obs)
+    ref, entry, known = obs.job.spec.credit_account_ref, reserved_by(obs), obs.job.status.credits or _NOTHING
     if ref is None:
         return
     if claimed.held is not None and not ended:
@@ -117,9 +117,12 @@ def set_credits(conditions: Conditions, obs: Observation, claimed: Claim, *, end
     elif entry is not None and not entry.settled:
         text = f"the credit account {ref.name} has reserved {entry.reserved} tokens"
         conditions.set(JobCondition.CREDITS_RESERVED, "True", Reason.TOKENS_RESERVED, text)
+    elif not ended and obs.account is None and known.reserved:
+        text = f"the CreditAccount {ref.name} is gone: chunks that run are finished, and none starts"
+        conditions.set(JobCondition.CREDITS_RESERVED, "False", Reason.CREDIT_ACCOUNT_NOT_FOUND, text)
     elif claimed.booking is None and conditions.reason_of_false(JobCondition.CREDITS_RESERVED) is not None:
         conditions.set(JobCondition.CREDITS_RESERVED, "Unknown", Reason.WAITING, "no chunk waits for tokens at present")
-    if ended and entry is None and (obs.job.status.credits or _NOTHING).reserved == 0:
+    if ended and entry is None and known.reserved == 0:
         conditions.set(JobCondition.CREDITS_SETTLED, "True", Reason.TOKENS_REFUNDED, "nothing was reserved")
 
 

@@ -14,10 +14,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
-from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase
+from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
+from pdfjob_api.creditaccount import CreditAccount
 from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import RetryRequest, Shutdown, TtlSecondsAfterFinished
+from pdfjob_api.pdfchunk import PdfChunk
+from pdfjob_api.pdfjob import CacheUse, CreditAccountRef, RetryRequest, Shutdown, TtlSecondsAfterFinished
 from pdfjob_operator.act import Actor
 from pdfjob_operator.actions import DeleteJob, WriteChunk
 from pdfjob_operator.cache import Cache
@@ -31,7 +33,18 @@ from pdfjob_operator.storage.kubernetes import Cluster
 from pdfjob_operator.storage.s3 import ObjectStore
 from pdfjob_operator.work import Work
 from pdfjob_operator.workqueue import WorkQueue
-from tests.support.builders import JOB_UID, at, pdf_chunk, pdf_job, raw_job, raw_pod, running, split_facts, terminated
+from tests.support.builders import (
+    JOB_UID,
+    at,
+    gemini_job,
+    pdf_chunk,
+    pdf_job,
+    raw_job,
+    raw_pod,
+    running,
+    split_facts,
+    terminated,
+)
 from tests.support.deciding import record, starts_of
 
 
@@ -92,11 +105,17 @@ async def looping(folder: Path, version: int = 1000) -> AsyncIterator[Loop]:
         calls.append((request.method, request.path, body))
         if request.path.endswith("/log"):
             await logs.read()
+        if request.method == "POST" and request.path.endswith("/jobs"):
+            given = {"uid": f"job-{len(calls)}", "resourceVersion": str(version + len(calls)), "namespace": "books"}
+            return web.json_response({**body, "metadata": {**body["metadata"], **given, "creationTimestamp": at(0)}})
         if request.method != "PATCH":
             return web.json_response({})
         kind, name, _ = request.path.split("/")[-3:]
-        found = {chunk.metadata.name: chunk for chunk in cache.chunks(JOB_UID).values()}
-        raw = found[name].wire() if kind == "pdfchunks" else cache.job(JOB_UID).wire()  # type: ignore[union-attr]
+        found: dict[str, PdfChunk | CreditAccount] = {
+            chunk.metadata.name: chunk for chunk in cache.chunks(JOB_UID).values()
+        }
+        found |= {account.metadata.name: account for account in cache.accounts()}
+        raw = found[name].wire() if kind != "pdfjobs" else cache.job(JOB_UID).wire()  # type: ignore[union-attr]
         raw["metadata"]["resourceVersion"] = str(version + len(calls))
         raw["metadata"]["labels"] = {"pdfjob.dev/job-uid": JOB_UID}
         return web.json_response({**raw, "status": body[1]["value"]})
@@ -138,6 +157,34 @@ def raw_chunk(index: int, **status: Any) -> dict[str, Any]:
     chunk = pdf_chunk(index, **status).wire()
     chunk["metadata"]["labels"] = {"pdfjob.dev/job-uid": JOB_UID}
     return chunk
+
+
+async def test_a_job_hears_of_its_credit_account_when_it_comes_and_when_it_goes(loop: Loop) -> None:
+    job = gemini_job(cache=CacheUse.IGNORE, credit_account_ref=CreditAccountRef(name="team", estimated_tokens=70))
+    meta = {"name": "team", "namespace": "books", "uid": "account", "generation": 1, "resourceVersion": "3"}
+    account = {"metadata": meta, "spec": {"balance": 100}}
+    loop.take_in("pdfjobs", job.wire())
+    loop.take_in("pdfchunks", raw_chunk(0), raw_chunk(1))
+    loop.reconciler.memories[JOB_UID] = JobMemory(facts=split_facts(job, 4, 2, answered=True))
+
+    async def look(seconds: float, *, wake: str = "") -> Condition:
+        if wake:
+            loop.reconciler.wake(wake)
+        loop.reconciler.memories[JOB_UID].status_written = float("-inf")
+        await asyncio.sleep(seconds)
+        known = loop.reconciler.cache.job(JOB_UID)
+        assert known is not None
+        return next(item for item in known.status.conditions if item.type == "CreditsReserved")
+
+    running_loop = asyncio.create_task(loop.reconciler.run())
+    assert (await look(0.2, wake=JOB_UID)).reason == Reason.CREDIT_ACCOUNT_NOT_FOUND
+    loop.take_in("creditaccounts", account)
+    assert (await look(1.5, wake="account")).reason == Reason.TOKENS_RESERVED
+    assert [body[1]["value"]["available"] for name, body in loop.made("PATCH", "creditaccounts")] == [100, 30]
+    loop.reconciler.cache.remove("creditaccounts", account)
+    assert (await look(1.5, wake="account")).reason == Reason.CREDIT_ACCOUNT_NOT_FOUND
+    loop.reconciler.queue.close()
+    await running_loop
 
 
 async def test_cancel_ends_runners_while_the_storage_does_not_say_how_another_ended(loop: Loop) -> None:
