@@ -45,7 +45,7 @@ demo: venv ## set up a cluster, put a real PDF through it, show the text (PDF=fi
 
 test: lint unit integration faults-worst e2e ## run everything: lint, unit tests, tests on a real cluster, the worst faults
 
-unit: venv ## run what needs no cluster, under a minute
+unit: venv ## run what needs no cluster, a minute and a half
 	@echo '==> unit tests'; start=$$SECONDS; $(PY) -m pytest tests/unit -q -n 2 && echo "    done in $$((SECONDS - start)) s: unit tests"
 
 integration: cluster
