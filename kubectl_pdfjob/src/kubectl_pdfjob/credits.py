@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pdfjob_api.creditaccount import CreditAccount, Reservation
 from pdfjob_api.names import GROUP
@@ -90,23 +89,18 @@ def top_up(cluster: Cluster, name: str, tokens: int, screen: Screen, *, as_json:
     ConflictError
         When it was changed by others at every try.
     """
-    for last in (*[False] * (_TRIES - 1), True):
-        account = _read(cluster, name)
-        balance = account.spec.balance + tokens
-        try:
-            changed = cluster.set_balance(account, balance)
-        except ConflictError:
-            if last:
-                raise
-            time.sleep(random.uniform(0, _PAUSE_SECONDS))
-            continue
-        except ForbiddenError as error:
-            raise _no_right(error) from error
-        if as_json:
-            _print(changed, screen, as_json=True)
-        else:
-            screen.write(f"creditaccount.{GROUP}/{name} topped up by {tokens:,} to {counted(balance, 'token')}")
-        return
+    tries = Retrying(
+        retry=retry_if_exception_type(ConflictError),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, _PAUSE_SECONDS),
+        reraise=True,
+    )
+    changed = tries(_add, cluster, name, tokens)
+    if as_json:
+        _print(changed, screen, as_json=True)
+    else:
+        balance = counted(changed.spec.balance, "token")
+        screen.write(f"creditaccount.{GROUP}/{name} topped up by {tokens:,} to {balance}")
 
 
 def account_table(accounts: Iterable[CreditAccount]) -> Table:
@@ -173,6 +167,14 @@ def _read(cluster: Cluster, name: str) -> CreditAccount:
     except NotFoundError as error:
         hint = f"kubectl pdfjob credits {name} --create 1000000{cluster.flags}"
         raise NotFoundError(str(error), hint=hint) from error
+
+
+def _add(cluster: Cluster, name: str, tokens: int) -> CreditAccount:
+    account = _read(cluster, name)
+    try:
+        return cluster.set_balance(account, account.spec.balance + tokens)
+    except ForbiddenError as error:
+        raise _no_right(error) from error
 
 
 def _no_right(error: ForbiddenError) -> ForbiddenError:
