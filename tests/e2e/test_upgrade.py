@@ -68,12 +68,13 @@ def other_tag(installed: None) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def older(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart with the CRDs of 0.1."""
+    """The chart with the CRDs of 0.1, and no others; a CRD that a release leaves out stays on the cluster."""
     chart = tmp_path_factory.mktemp("older") / "pdfjob"
     shutil.copytree(CHART, chart)
-    crds = FIXTURES / "crds-0.1"
-    assert {path.name for path in crds.iterdir()} == {path.name for path in (chart / "files" / "crds").iterdir()}
-    shutil.copytree(crds, chart / "files" / "crds", dirs_exist_ok=True)
+    crds, present = FIXTURES / "crds-0.1", chart / "files" / "crds"
+    assert {path.name for path in crds.iterdir()} <= {path.name for path in present.iterdir()}
+    shutil.rmtree(present)
+    shutil.copytree(crds, present)
     return chart
 
 
