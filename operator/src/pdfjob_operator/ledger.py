@@ -96,6 +96,7 @@ class Ledger:
                 raise
             except NotFoundError:  # a ghost: its DELETED event was lost
                 self.cache.forget(CREDITACCOUNTS.plural, meta.uid, meta.uid)
+                self.wake(meta.uid)  # who names it is told
                 raise
             self.cache.apply(CREDITACCOUNTS.plural, raw)
             more = status.available > available(account)
