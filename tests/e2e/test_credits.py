@@ -122,7 +122,7 @@ def test_fifty_jobs_with_failures_cancels_deletions_and_operator_kills_settle_to
     for turn, number in enumerate(doomed):
         if turn in kills:
             kill_operator()
-        time.sleep(chance.uniform(0, 4))
+        time.sleep(chance.uniform(0, 4))  # they shall be met at any stage: there is nothing to wait for
         if number % len(SCENARIOS) == CANCELLED:
             jobs[number].edit(shutdown="Cancel")
         else:

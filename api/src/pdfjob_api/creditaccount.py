@@ -20,6 +20,24 @@ MAX_RESERVATIONS: Final = 1000
 """Reservations in one account at a time: the object stays small."""
 
 
+class CreditAccountRef(Model):
+    """The credit account that pays for the language work."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="Name of a CreditAccount of the same namespace; immutable.",
+    )
+    estimated_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_TOKENS,
+        description="Tokens to reserve for the whole document (input, output, thinking); absent = as counted from its "
+        "text, see status.estimatedTokens.",
+    )
+
+
 class CreditAccountSpec(Model):
     """What the jobs may use."""
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from .base import PRIORITY_RULE, Model, rules
 from .conditions import JobPhase
-from .creditaccount import MAX_TOKENS
+from .creditaccount import CreditAccountRef
 from .jobstatus import PdfJobStatus, ResultFormat
 from .meta import JobMeta
 from .names import MAX_JOB_NAME
@@ -281,24 +281,6 @@ class Output(Model):
         max_length=3,
         description="Formats of the merged result: jsonl, txt, csv.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
-    )
-
-
-class CreditAccountRef(Model):
-    """The credit account that pays for the language work."""
-
-    name: str = Field(
-        min_length=1,
-        max_length=253,
-        pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        description="Name of a CreditAccount of the same namespace; immutable.",
-    )
-    estimated_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_TOKENS,
-        description="Tokens to reserve for the whole document (input, output, thinking); absent = as counted from its "
-        "text, see status.estimatedTokens.",
     )
 
 

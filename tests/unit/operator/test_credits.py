@@ -9,11 +9,17 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Tokens
-from pdfjob_api.creditaccount import CreditAccount, CreditAccountSpec, CreditAccountStatus, Reservation
+from pdfjob_api.creditaccount import (
+    CreditAccount,
+    CreditAccountRef,
+    CreditAccountSpec,
+    CreditAccountStatus,
+    Reservation,
+)
 from pdfjob_api.jobstatus import Credits, LastRetry, PdfJobStatus
 from pdfjob_api.meta import Condition, ObjectMeta
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import CreditAccountRef, PdfJob, RetryRequest
+from pdfjob_api.pdfjob import PdfJob, RetryRequest
 from pdfjob_api.processing import CustomProcessor, LocalProcessor, Processor
 from pdfjob_operator.actions import Book, CreateJob, Decision, DeleteChunks, ReadAdopted
 from pdfjob_operator.bookings import Booking

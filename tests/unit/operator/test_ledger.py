@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
+from pdfjob_api.creditaccount import CreditAccountRef
 from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
-from pdfjob_api.pdfjob import CreditAccountRef
 from pdfjob_operator.bookings import Booking
 from pdfjob_operator.cache import Cache
 from pdfjob_operator.ledger import Ledger
@@ -146,6 +146,7 @@ async def test_an_account_that_is_gone_without_an_event_is_forgotten(desk: Desk)
     with pytest.raises(NotFoundError):
         await desk.ledger.book("books", "team", booking("a", reserve=60))
     assert desk.cache.accounts() == []
+    assert desk.woken == ["account"]
     await desk.ledger.book("books", "team", booking("a", reserve=60))  # and its jobs wait
 
 

@@ -15,11 +15,11 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
-from pdfjob_api.creditaccount import CreditAccount
+from pdfjob_api.creditaccount import CreditAccount, CreditAccountRef
 from pdfjob_api.jobstatus import PdfJobStatus
 from pdfjob_api.meta import Condition
 from pdfjob_api.pdfchunk import PdfChunk
-from pdfjob_api.pdfjob import CacheUse, CreditAccountRef, RetryRequest, Shutdown, TtlSecondsAfterFinished
+from pdfjob_api.pdfjob import CacheUse, RetryRequest, Shutdown, TtlSecondsAfterFinished
 from pdfjob_operator.act import Actor
 from pdfjob_operator.actions import DeleteJob, WriteChunk
 from pdfjob_operator.cache import Cache
