@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing_extensions import override
 from kubectl_pdfjob.cluster import Cluster
 from kubectl_pdfjob.credits import account_table, account_view, create_account, show_account, show_accounts, top_up
 from kubectl_pdfjob.errors import ClusterError, ConflictError, ForbiddenError, NameTakenError, NotFoundError
-from kubectl_pdfjob.kubeconfig import ClusterOptions
 from kubectl_pdfjob.screen import Screen, plain
 from pdfjob_api.creditaccount import CreditAccount
+from tests.support.plugin_server import connected, serving
 
 _PATH = "/apis/pdfjob.dev/v1alpha1/namespaces/lib/creditaccounts"
 NOVEL = {"uid": "u1", "job": "novel", "run": 1, "reserved": 400_000, "charged": 123_456, "counted": 123_456}
@@ -123,27 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
-    with ApiServer() as started:
-        thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with serving(ApiServer()) as started:
         yield started
-        started.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "kubeconfig"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "lib"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{api.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    path.write_text(json.dumps(config))
-    return Cluster.connect(ClusterOptions(kubeconfig=path))
+    return connected(api, tmp_path, monkeypatch)
 
 
 def add(cluster: Cluster, tokens: int, *, as_json: bool = False) -> None:

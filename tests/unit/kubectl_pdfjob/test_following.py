@@ -17,7 +17,7 @@ from typing_extensions import override
 from kubectl_pdfjob.cluster import Cluster
 from kubectl_pdfjob.errors import ClusterError
 from kubectl_pdfjob.following import Change, Known, Snapshot, follow_all
-from kubectl_pdfjob.kubeconfig import ClusterOptions
+from tests.support.plugin_server import connected, serving
 
 
 def job(name: str, version: str, phase: str = "Running") -> dict[str, Any]:
@@ -67,27 +67,13 @@ def event(kind: str, item: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
-    with ApiServer() as started:
-        thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with serving(ApiServer()) as started:
         yield started
-        started.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    path = tmp_path / "kubeconfig"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "lib"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{api.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    path.write_text(json.dumps(config))
-    return Cluster.connect(ClusterOptions(kubeconfig=path))
+    return connected(api, tmp_path, monkeypatch)
 
 
 def steps(cluster: Cluster, number: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from kubectl_pdfjob.errors import StorageError
 from kubectl_pdfjob.storage import ObjectStore
+from tests.support.plugin_server import serving
 
 DATA = bytes(range(256)) * 4000
 
@@ -60,12 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[BreakingServer]:
-    with BreakingServer(len(DATA)) as started:
-        thread = threading.Thread(target=started.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with serving(BreakingServer(len(DATA))) as started:
         yield started
-        started.shutdown()
-        thread.join()
 
 
 @pytest.fixture
