@@ -16,12 +16,13 @@ from tests.support.gemini_work import fails, work
 
 @pytest.mark.parametrize("hints", [("retry_after",), ("retry_info",), ("retry_after", "retry_info", "quota")])
 def test_a_short_wait_happens_here(stub: Stub, key: str, tmp_path: Path, hints: tuple[str, ...]) -> None:
-    stub.register(key, Scenario(script=(ScriptLine("rate_limit", times=1),), hints=hints, retry_after_seconds=1))
-    start = work(stub, key, tmp_path, pages=5)
+    once = (ScriptLine("rate_limit", after=1, times=1),)
+    stub.register(key, Scenario(latency_seconds=0.2, script=once, hints=hints, retry_after_seconds=1))
+    start = work(stub, key, tmp_path, pages=10)
     began = time.monotonic()
-    assert start.run().done == 5
+    assert start.run().done == 10
     assert 1 <= time.monotonic() - began < 3
-    assert start.service.requests == {"429": 1, "200": 1}
+    assert start.service.requests == {"429": 1, "200": 2}
     assert start.service.pace_seconds > 0
 
 
@@ -36,21 +37,21 @@ def test_a_refusal_that_says_nothing_is_waited_out_longer_and_longer(
 
 
 def test_a_long_wait_is_left_to_the_operator(stub: Stub, key: str, tmp_path: Path) -> None:
-    stub.register(key, Scenario(script=(ScriptLine("rate_limit", after=1),), retry_after_seconds=45))
+    stub.register(key, Scenario(script=(ScriptLine("rate_limit", after=1),), retry_after_seconds=70))
     start = work(stub, key, tmp_path, pages=10)
     error = fails(start)
     assert error.exit_code is ExitCode.RATE_LIMIT
-    assert error.retry_after == 45
+    assert error.retry_after == 70
     assert "API rate limit exceeded" in str(error)
     assert [page for piece in start.pieces for page in piece.pages] == [1, 2, 3, 4, 5]
 
 
 def test_waits_in_a_row_add_up(stub: Stub, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "PATIENCE", 2.5)
+    monkeypatch.setattr(calls, "PATIENCE", 3.5)
     stub.register(key, Scenario(script=(ScriptLine("rate_limit"),), retry_after_seconds=1))
     start = work(stub, key, tmp_path)
     assert fails(start).exit_code is ExitCode.RATE_LIMIT
-    assert start.service.requests == {"429": 3}
+    assert start.service.requests == {"429": 3}, "after 1 s, then 2 s, and 4 s would be too long"
 
 
 def test_refusals_that_ask_for_no_wait_do_not_go_on_for_ever(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from chunk_runner.processors.gemini.calls import PATIENCE
 from chunk_runner.processors.gemini.pace import Pace
 
 SECONDS = 1800.0
 SETTLED = 300.0
 CALLS_OF_A_START = 10
-PATIENCE = 30.0
 
 Limiter = Callable[[float], float | None]
 """Takes the time; returns None when the call is allowed, else how long to wait."""
@@ -50,6 +50,12 @@ def each_minute(allowed: int) -> Limiter:
     return limit
 
 
+def any_minute_saying_20_s(allowed: int) -> Limiter:
+    """Allow so many calls in any 60 seconds, and ask for the same wait whatever it really takes."""
+    limit = any_minute(allowed)
+    return lambda now: None if limit(now) is None else 20.0
+
+
 @dataclass
 class Runner:
     """A runner that is replaced by a new start after some calls; what it found out of the pace is handed on."""
@@ -79,7 +85,7 @@ def simulate(limit: Limiter, runners: int, latency: float, seed: int) -> tuple[i
             then = now + took + runner.pace.seconds * chance.uniform(0.85, 1.15)
         else:
             refused += now > SETTLED
-            runner.pace.refused()
+            runner.pace.refused(wait)
             runner.waited += wait
             then = now + max(wait * chance.uniform(1, 1.1), runner.pace.seconds * chance.uniform(0.85, 1.15))
         if runner.calls == CALLS_OF_A_START or runner.waited > PATIENCE:
@@ -103,6 +109,13 @@ def test_runners_use_what_the_limit_allows_and_few_calls_are_refused(
         assert refused < 0.05 * (allowed + refused)
 
 
+def test_a_service_that_names_the_same_wait_at_each_refusal_is_used_as_well() -> None:
+    for per_minute, runners, latency in [(60, 1, 0.2), (60, 4, 2.0), (60, 16, 5.0), (300, 16, 2.0), (600, 50, 3.0)]:
+        allowed, refused = simulate(any_minute_saying_20_s(per_minute), runners, latency, 1)
+        assert allowed >= 0.85 * per_minute * (SECONDS - SETTLED) / 60
+        assert refused < 0.05 * (allowed + refused)
+
+
 def test_without_refusals_there_is_no_pause() -> None:
     allowed, refused = simulate(lambda _: None, 4, 2.0, 1)
     assert refused == 0
@@ -113,19 +126,40 @@ def test_a_refusal_makes_a_pause_that_the_latency_sets_and_successes_take_it_bac
     pace = Pace(0)
     pace.succeeded(10)
     assert pace.seconds == 0
-    pace.refused()
-    first = pace.seconds
-    assert 2 < first < 4
-    pace.refused()
-    assert pace.seconds > 1.5 * first
+    pace.refused(None)
+    assert pace.seconds == pytest.approx(2.5)
+    pace.succeeded(10)
+    pace.refused(0)
+    assert pace.seconds == pytest.approx(1.25 * 12.45 - 10, abs=0.01)
     for _ in range(200):
         pace.succeeded(10)
     assert pace.seconds == 0
 
 
+@pytest.mark.parametrize(("wait", "interval"), [(6, 5.0), (20, 6.0), (30, 8.0), (38, 8.0), (90, 8.0), (-1, 5.0)])
+def test_the_wait_tells_how_much_too_fast_the_calls_came(wait: float, interval: float) -> None:
+    pace = Pace(0)
+    pace.succeeded(4)
+    pace.refused(wait)
+    assert 4 + pace.seconds == pytest.approx(interval)
+
+
+def test_a_refusal_tells_of_the_interval_only_after_an_answer() -> None:
+    pace = Pace(3)
+    pace.refused(30)
+    assert pace.seconds == 3, "the first call of a start comes after no interval"
+    pace.succeeded(1)
+    pace.refused(30)
+    widened = pace.seconds
+    assert widened > 5
+    pace.refused(30)
+    assert pace.seconds == widened, "the same burst, told once more"
+
+
 def test_the_pause_has_an_end_and_a_damaged_one_is_none() -> None:
     pace = Pace(1e9)
     assert pace.seconds == 60
-    pace.refused()
+    pace.succeeded(1)
+    pace.refused(30)
     assert pace.seconds == 60
     assert Pace(-1).seconds == 0

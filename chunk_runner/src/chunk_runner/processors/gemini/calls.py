@@ -26,11 +26,12 @@ from .pace import Pace
 _ATTEMPTS: Final = 3
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 10.0
-PATIENCE: Final = 30.0
-"""Seconds after a refusal in which the service must have answered; longer waits are the operator's: meanwhile others
-can use the node."""
+PATIENCE: Final = 65.0
+"""Seconds after a refusal in which the service must have answered: the quota of a minute is waited out here. Longer
+waits are the operator's: meanwhile others can use the node."""
 _FIRST_WAIT: Final = 2.0
-"""When the service refuses and does not say for how long; doubled each time."""
+"""When the service refuses and does not say for how long; doubled each time. When it does say, and refuses again after
+that, this is the least from then on: some say 0 each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Caller:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        refused_since, wait = math.inf, _FIRST_WAIT
+        refused_since, wait, least = math.inf, _FIRST_WAIT, 0.0
         while True:
             try:
                 return attempts(self._call, contents)
@@ -110,8 +111,8 @@ class Caller:
                 ) from error
             except RefusedError as error:
                 refused_since = min(refused_since, time.monotonic())
-                self._wait_out(error, wait if error.wait is None else error.wait, refused_since)
-                wait *= 2
+                self._wait_out(error, wait if error.wait is None else max(error.wait, least), refused_since)
+                least, wait = wait, 2 * wait
 
     def _call(self, contents: types.Content) -> Reply:
         self._rest(self._rested_until - time.monotonic())
@@ -124,8 +125,8 @@ class Caller:
             if meaning is error:
                 raise
             service.requests[status_of(error)] += 1
-            if isinstance(meaning, RefusedError):
-                self._pace.refused()
+            if isinstance(meaning, RefusedError) and not meaning.daily:
+                self._pace.refused(meaning.wait)
             raise meaning from error
         else:
             self._pace.succeeded(time.monotonic() - began)

@@ -5,6 +5,10 @@ Each widens its interval at a refusal and narrows it a little with each success;
 in the long run a share of about ``_NARROWER / _WIDER`` of the calls is refused, whatever the limit, the latency and
 the number of runners. The interval is the time of a call and the pause after it, because the time of a call counts as
 well: a pause that only grew by a factor would start from nothing and, beside slow calls, change nothing for long.
+
+How long the service asks to wait tells how far off the interval is. A quota of a minute that was used up in a third of
+it asks for the other two thirds, so all who share it asked three times too often; asked at nearly the right interval,
+it soon has room again. Without that a job spends its first ten minutes in bursts.
 """
 
 from __future__ import annotations
@@ -12,8 +16,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-_WIDER: Final = math.log(1.3)
-_NARROWER: Final = 0.008
+_WIDER: Final = math.log(1.25)
+_WIDEST: Final = math.log(2.0)
+"""At one refusal: the wait may be the same whatever was asked, or that of others' burst."""
+_NARROWER: Final = 0.004
+_MINUTE: Final = 60.0
+"""Seconds; quotas of language services are those of a minute or of a day."""
 _SMOOTHING: Final = 0.2
 _NOTHING: Final = 0.01
 """Seconds; a shorter pause is none."""
@@ -34,6 +42,8 @@ class Pace:
         self._seconds = min(max(0.0, seconds), _LONGEST)
         self._latency = 1.0
         self._measured = False
+        self._answered = False
+        """Since the interval was widened, or since the start: only then does a refusal tell of the interval."""
 
     @property
     def seconds(self) -> float:
@@ -43,12 +53,15 @@ class Pace:
     def succeeded(self, latency: float) -> None:
         """Take note of a call that took ``latency`` seconds and was answered."""
         self._latency = latency if not self._measured else self._latency + _SMOOTHING * (latency - self._latency)
-        self._measured = True
+        self._measured = self._answered = True
         self._scale(-_NARROWER)
 
-    def refused(self) -> None:
-        """Take note of a call that the rate limit refused."""
-        self._scale(_WIDER)
+    def refused(self, wait: float | None) -> None:
+        """Take note of a call that the rate limit refused; ``wait`` is how many seconds the service asks to wait."""
+        if self._answered:
+            used = 1 - min(wait or 0.0, _MINUTE - 1) / _MINUTE
+            self._scale(min(max(-math.log(used), _WIDER), _WIDEST))
+        self._answered = False
 
     def _scale(self, exponent: float) -> None:
         if exponent < 0 and not self._seconds:
