@@ -20,7 +20,8 @@ from tests.support import pdfs
 from tests.support.cluster import fresh_namespace
 from tests.support.gemini import MODEL, StubKey, stub_pod
 from tests.support.gemini_calls import generate
-from tests.support.product import Storage, install, submit, wait_for_operator
+from tests.support.product import Storage, install, submit, wait_for_operator, wait_until
+from tests.support.puppets import RESOURCES
 
 ALLOWED: Final = 180
 """Requests in any 60 seconds."""
@@ -57,7 +58,7 @@ class Settled:
 
 def main() -> None:
     """Run the benchmark, print the table, write bench/results/rate_limit.json."""
-    install("maxConcurrentChunks=0")
+    install()
     wait_for_operator()
     scenario = Scenario(latency_seconds=LATENCY_SECONDS, limit_requests=ALLOWED, limit_seconds=WINDOW_SECONDS)
     with stub_pod() as stub, fresh_namespace("bench") as namespace:
@@ -103,7 +104,9 @@ def _job(namespace: str, key: StubKey) -> None:
         processor=key.processor(namespace, windowPages=1),
         chunking={"pagesPerChunk": PAGES // CHUNKS},
         parallelism=RUNNERS,
+        runner={"resources": RESOURCES},
     )
+    wait_until(lambda: len(job.running_pods()) == RUNNERS, "as many runners work as the limit is shared by")
     job.succeed(1200)
     print(f"requests of the job: {key.counts['by_status']}", file=sys.stderr)
 
