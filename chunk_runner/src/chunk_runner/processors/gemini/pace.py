@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-_WIDER: Final = math.log(1.25)
+_WIDER: Final = math.log(1.2)
 _WIDEST: Final = math.log(2.0)
 """At one refusal: the wait may be the same whatever was asked, or that of others' burst."""
-_NARROWER: Final = 0.004
+_NARROWER: Final = 0.003
 _MINUTE: Final = 60.0
 """Seconds; quotas of language services are those of a minute or of a day."""
 _SMOOTHING: Final = 0.2
