@@ -49,10 +49,11 @@ unit: venv ## run what needs no cluster, a minute and a half
 	@echo '==> unit tests'; start=$$SECONDS; $(PY) -m pytest tests/unit -q -n 2 && echo "    done in $$((SECONDS - start)) s: unit tests"
 
 integration: cluster
-	@echo '==> integration tests'; start=$$SECONDS; $(PY) -m pytest tests/integration -q && echo "    done in $$((SECONDS - start)) s: integration tests"
+	@echo '==> integration tests'; start=$$SECONDS; $(PY) -m pytest tests/integration -q -n 2 --dist loadfile && echo "    done in $$((SECONDS - start)) s: integration tests"
 
 e2e: cluster
-	@echo '==> e2e tests'; start=$$SECONDS; $(PY) -m pytest tests/e2e -q && echo "    done in $$((SECONDS - start)) s: e2e tests"
+	@echo '==> e2e tests'; start=$$SECONDS; $(PY) -m pytest tests/e2e -q -n 2 --dist loadfile -m 'not alone' && \
+	$(PY) -m pytest tests/e2e -q -m alone && echo "    done in $$((SECONDS - start)) s: e2e tests"
 
 faults: cluster ## strike the operator and all it stands on in every way we know, under 20 minutes
 	@echo '==> fault suite'; start=$$SECONDS; $(PY) -m pytest tests/faults -q -n $(FAULTS_AT_ONCE) --dist worksteal --faults-table \

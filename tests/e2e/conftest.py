@@ -10,6 +10,7 @@ from tests.support.cluster import delete_leftovers, fresh_namespace, namespace
 from tests.support.gemini import StubPod, stub_pod
 from tests.support.product import Storage, install, wait_for_operator
 from tests.support.puppets import Puppets, puppets
+from tests.support.turns import one_at_a_time
 
 __all__ = ["namespace"]
 
@@ -17,8 +18,9 @@ __all__ = ["namespace"]
 @pytest.fixture(scope="session")
 def installed() -> None:
     """Pdfjob of this work tree, installed with the values of the tests; nothing is left of a run that was killed."""
-    delete_leftovers()
-    install()
+    with one_at_a_time("install"):
+        delete_leftovers()
+        install()
 
 
 @pytest.fixture

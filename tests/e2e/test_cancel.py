@@ -18,6 +18,8 @@ from tests.support.product import Job, Storage, run_plugin, submit, throttled, w
 from tests.support.puppets import RESOURCES, Puppets
 from tests.support.shell_runners import MANY_RECORDS
 
+pytestmark = pytest.mark.alone
+
 SECONDS: Final = 5.0
 CANCELLED: Final = "Batch processing cancelled by user. Batch cancelled, checkpoint retained"
 FINE: Final = 'store "page $first"'

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import pdfs
@@ -15,6 +16,8 @@ from tests.support.audit import Write, operator_writes
 from tests.support.cluster import kubectl, kubectl_json
 from tests.support.product import SYSTEM, Storage, operator_pods, submit, wait_until
 from tests.support.shell_runners import shell_processor
+
+pytestmark = pytest.mark.alone
 
 CHUNKS: Final = 12
 WAIT_SECONDS: Final = 30

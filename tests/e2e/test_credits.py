@@ -8,11 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+import pytest
+
 from gemini_stub import Scenario, ScriptLine
 from tests.support import pdfs
 from tests.support.cluster import kubectl, kubectl_json
 from tests.support.gemini import MODEL, RUNNER, StubKey, StubPod
 from tests.support.product import Job, Storage, kill_operator, run_plugin, submit, wait_until
+
+pytestmark = pytest.mark.alone
 
 JOBS: Final = 50
 PAGES: Final = 4

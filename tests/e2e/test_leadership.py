@@ -29,6 +29,8 @@ from tests.support.product import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 CHUNKS: Final = 24
 HAND_OVER_SECONDS: Final = 3
 LEASE_SECONDS: Final = 10

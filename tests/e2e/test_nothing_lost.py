@@ -29,6 +29,8 @@ from tests.support.product import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 PAGES_PER_CHUNK: Final = 100
 TRIES: Final = 3
 """A merge takes about a second; a kill may come too late for it."""

@@ -17,6 +17,8 @@ from tests.support.puppets import RESOURCES, Puppets
 from tests.support.shell_runners import MANY_RECORDS
 from tests.support.watching import watch
 
+pytestmark = pytest.mark.alone
+
 PAGES: Final = 12
 PER_CHUNK: Final = 6
 SECONDS_PER_PAGE: Final = 1.0

@@ -16,6 +16,8 @@ from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
 from tests.support.product import ARCHIVE, Job, Storage, submit, throttled, wait_for_operator, wait_until
 from tests.support.watching import Seen, watch
 
+pytestmark = pytest.mark.alone
+
 COLUMNS: Final = 100
 """Characters of the terminal that everything must fit into."""
 CHUNKS: Final = 10

@@ -33,6 +33,8 @@ from tests.support.product import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 CHUNKS: Final = 24
 FIXTURES: Final = REPOSITORY / "tests" / "fixtures"
 MANIFEST: Final = FIXTURES / "pdfjob-0.1.yaml"

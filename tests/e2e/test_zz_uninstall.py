@@ -12,6 +12,8 @@ from tests.support import pdfs
 from tests.support.cluster import REPOSITORY, fresh_namespace, kubectl, kubectl_json
 from tests.support.product import SYSTEM, Storage, install, submit, throttled, wait_for_operator, wait_until
 
+pytestmark = pytest.mark.alone
+
 OURS = "app.kubernetes.io/name=pdfjob"
 CLUSTER_WIDE = "clusterroles,clusterrolebindings,customresourcedefinitions"
 NAMESPACED = (

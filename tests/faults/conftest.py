@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from devcluster.paths import Paths
 from tests.support.fault_lab import Installation, Lab, open_lab
 from tests.support.fault_rest import installed_operator_at_rest
 from tests.support.fault_table import FAULT, STAGE, Row, write_table
 from tests.support.fault_verdict import Reference, lived_through
 from tests.support.product import install
+from tests.support.turns import turn
+
+__all__ = ["turn"]
 
 
 class Recorder:
@@ -41,7 +43,6 @@ class Recorder:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(name, stage): a row of the table of faults")
     config.addinivalue_line("markers", "worst: of the worst third, which runs with every change")
-    config.addinivalue_line("markers", "alone: stops a part of the cluster that other tests need")
     if config.getoption("--faults-table") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Recorder(), "fault table")
 
@@ -68,19 +69,6 @@ def row(request: pytest.FixtureRequest, record_property: Callable[[str, object],
         case = request.node.callspec.id if hasattr(request.node, "callspec") else ""
         record_property(FAULT, mark.args[0].format(deed=case))
         record_property(STAGE, mark.args[1])
-
-
-@pytest.fixture(autouse=True)
-def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a test that is ``alone`` run when no other one does; those that come later wait for it."""
-    alone = request.node.get_closest_marker("alone") is not None
-    folder = Paths.from_environment().cache
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "faults.door").open("w") as door, (folder / "faults.room").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
 
 
 @pytest.fixture

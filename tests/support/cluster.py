@@ -101,9 +101,10 @@ def fresh_namespace(prefix: str = "test") -> Iterator[str]:
 
 
 def delete_leftovers() -> None:
-    """Delete the namespaces of test runs that were killed."""
+    """Delete the namespaces and policies of test runs that were killed."""
+    kinds = "namespaces,validatingadmissionpolicybindings,validatingadmissionpolicies"
     for run in dead_runs():
-        kubectl("delete", "namespace", "-l", f"{RUN_LABEL}={run}", "--wait=false")
+        kubectl("delete", kinds, "-l", f"{RUN_LABEL}={run}", "--wait=false")
         forget(run)
 
 

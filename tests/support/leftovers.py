@@ -1,7 +1,7 @@
-"""Namespaces of test runs that were killed: the next run on this machine deletes them, and no other's.
+"""What killed test runs have left on the cluster: the next run on this machine deletes it, and no other's.
 
-Each run holds the lock of a file for as long as its process lives. A namespace names its run by a label; where that
-file is there and nobody holds its lock, the run was killed.
+Each run holds the lock of a file for as long as its process lives. A namespace names its run by a label, as does a
+policy of the whole cluster; where that file is there and nobody holds its lock, the run was killed.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ def wait_until_gone(pid: int, ticks: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.alone
 def test_killed_part_is_named_by_status_and_brought_back_by_up(table: ProcessTable) -> None:
     before = {name: record for name in PARTS if (record := table.record(name)) is not None}
     victim = before["kube-scheduler"]

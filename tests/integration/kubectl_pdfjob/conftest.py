@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import crds, fresh_namespace, kubectl
+from tests.support.leftovers import RUN_LABEL, this_run
 
 from .installation import S3Server, publish, s3_server
 
@@ -19,7 +20,8 @@ _LABEL = "pdfjob-tests/plays-the-operator"
 
 def _policy() -> list[dict[str, object]]:
     """Keep an operator that may be installed on this cluster out of the namespaces where the tests play its part."""
-    name = "pdfjob-tests-no-operator"
+    name = f"pdfjob-tests-no-operator-{this_run()}"
+    metadata = {"name": name, "labels": {RUN_LABEL: this_run()}}
     group = "admissionregistration.k8s.io/v1"
     rule = {"apiGroups": ["pdfjob.dev"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["*/*"]}
     account = "request.userInfo.username.startsWith('system:serviceaccount:{}')".format
@@ -28,7 +30,7 @@ def _policy() -> list[dict[str, object]]:
         {
             "apiVersion": group,
             "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
+            "metadata": metadata,
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [rule]},
@@ -38,11 +40,11 @@ def _policy() -> list[dict[str, object]]:
         {
             "apiVersion": group,
             "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
+            "metadata": metadata,
             "spec": {
                 "policyName": name,
                 "validationActions": ["Deny"],
-                "matchResources": {"namespaceSelector": {"matchLabels": {_LABEL: "true"}}},
+                "matchResources": {"namespaceSelector": {"matchLabels": {_LABEL: this_run()}}},
             },
         },
     ]
@@ -63,7 +65,7 @@ def stage(crds: None) -> Iterator[None]:
 def namespace(stage: None) -> Iterator[str]:
     """A fresh namespace of a user."""
     with fresh_namespace("plugin") as name:
-        kubectl("label", "namespace", name, f"{_LABEL}=true")
+        kubectl("label", "namespace", name, f"{_LABEL}={this_run()}")
         yield name
 
 
