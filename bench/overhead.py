@@ -40,7 +40,7 @@ _URL_SECONDS: Final = 3600
 
 def main() -> None:
     """Run the benchmark, print the table, write bench/results/overhead.json."""
-    install()
+    install("maxConcurrentChunks=0")
     wait_for_operator()
     config.load_kube_config(config_file=kubeconfig())
     storage = Storage.connect()

@@ -58,7 +58,7 @@ class Settled:
 
 def main() -> None:
     """Run the benchmark, print the table, write bench/results/rate_limit.json."""
-    install()
+    install("maxConcurrentChunks=0")
     wait_for_operator()
     scenario = Scenario(latency_seconds=LATENCY_SECONDS, limit_requests=ALLOWED, limit_seconds=WINDOW_SECONDS)
     with stub_pod() as stub, fresh_namespace("bench") as namespace:

@@ -15,25 +15,14 @@ import pytest
 from tests.support import pdfs
 from tests.support.audit import operator_writes
 from tests.support.cluster import fresh_namespace, kubectl
-from tests.support.product import Job, Storage, install, submit, wait_for_operator, wait_until
+from tests.support.product import MAX_CONCURRENT_CHUNKS, Job, Storage, submit, wait_until
 from tests.support.puppets import RESOURCES, Puppets, puppets
 from tests.support.shell_runners import shell_processor
 
-pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("capped")]
+pytestmark = pytest.mark.alone
 
-MAX_CONCURRENT_CHUNKS: Final = 6
 CHUNKS: Final = 9
 FEW: Final = 5
-
-
-@pytest.fixture(scope="module")
-def capped(installed: None) -> Iterator[None]:
-    """The product with few places."""
-    install(f"maxConcurrentChunks={MAX_CONCURRENT_CHUNKS}")
-    wait_for_operator()
-    yield
-    install()
-    wait_for_operator()
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ SYSTEM: Final = "pdfjob-system"
 OPERATOR_USER: Final = f"system:serviceaccount:{SYSTEM}:pdfjob"
 ARCHIVE: Final = "pdfjob-tests-archive"
 """A bucket that every namespace may read, which exists only while a test has made it."""
+MAX_CONCURRENT_CHUNKS: Final = 6
 SETTINGS: Final = (
+    f"maxConcurrentChunks={MAX_CONCURRENT_CHUNKS}",
     f"source.allowedCidrs[0]={ADDRESS}/32",
     f"source.allowedBuckets.*[0]={ARCHIVE}",
 )
