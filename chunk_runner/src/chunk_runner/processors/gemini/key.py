@@ -31,7 +31,8 @@ class SecretName:
         """Return the error that says what is wrong and what to do."""
         return RunnerError(
             ExitCode.AUTH_ERROR,
-            f"The language service cannot be used with the key {self.key!r} of Secret {self.name!r}: {reason}. "
+            f"The language service cannot be used with the key {self.key!r} of Secret {self.name!r}: "
+            f"{reason.rstrip('.')}. "
             f"Put a valid key there: kubectl create secret generic {self.name} -n {self.namespace} "
             f"--from-file={self.key}=FILE --dry-run=client -o yaml | kubectl apply -f -",
         )
