@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Final
 from devcluster.paths import Paths
 from tests.support.cluster import environment, kubectl, kubectl_json
 from tests.support.product import SYSTEM, operator_pods, wait_until
+from tests.support.turns import one_at_a_time
 
 _DEPLOYMENT: Final = ("deployment/pdfjob", "-n", SYSTEM)
 _GUARD: Final = """
@@ -32,8 +32,7 @@ def installed_operator_at_rest(prepare: Callable[[], None] | None = None) -> Ite
     """
     lock = Paths.from_environment().cache / "faults.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.with_suffix(".install").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with one_at_a_time("install"):
         if prepare is not None and not _rests():
             prepare()
         before = _replicas_before(lock.with_suffix(".replicas"))
