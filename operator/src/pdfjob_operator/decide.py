@@ -31,7 +31,7 @@ from .background import earliest, start_work, work_delays
 from .clock import from_wire
 from .conditions import is_true
 from .credits import claim
-from .decide_chunk import ChunkDecision, answered, decide_chunk
+from .decide_chunk import ChunkDecision, answered, decide_chunk, refused_for_good
 from .decide_end import decide_deletion, decide_finished
 from .intent import Intent, intent_of
 from .jobclock import FOLD_SECONDS, elapsed
@@ -213,9 +213,13 @@ def _dispatch(
 
     None before the plan is known, after a restart: a start is told which pages of its chunk are lost. While a common
     cause holds the job, one start at a time tries whether it is gone; the delay says when. And one at a time until the
-    language service has answered for the first time.
+    language service has answered for the first time. Nothing beside the record of an end that says that no chunk can
+    be processed: once it is written the job fails, or the service has answered after all.
     """
     if obs.facts.invalid is not None or obs.facts.plan is None or intent is not Intent.RUN:
+        return [], None
+    new = (decision.status for decision in decisions.values() if decision.status is not None)
+    if any(refused_for_good(obs.job, obs.facts, status) for status in new):
         return [], None
     if throttle.probe_at is not None and throttle.probe_at > now:
         return [], (throttle.probe_at - now).total_seconds()

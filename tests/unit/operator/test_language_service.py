@@ -8,7 +8,7 @@ import pytest
 
 from pdfjob_api.conditions import ChunkPhase, JobCondition, JobPhase, Reason
 from pdfjob_api.contract import Progress, TerminationMessage, Tokens
-from pdfjob_api.errors import ChunkCode, JobCode
+from pdfjob_api.errors import ChunkCode, ExitCode, JobCode
 from pdfjob_api.gemini import SecretKeyReference
 from pdfjob_api.meta import LastError
 from pdfjob_api.pdfjob import FailurePolicy, Limits, PdfJob
@@ -155,6 +155,20 @@ def test_a_job_whose_first_request_is_refused_for_good_does_not_try_each_chunk()
     failed = decided(job, [pdf_chunk(index) for index in range(4)], split_facts(job, 8, 4, invalid=why)).status
     assert failed is not None
     assert (failed.phase, failed.last_error and failed.last_error.message) == (JobPhase.FAILED, why)
+
+
+def test_no_chunk_is_started_in_the_place_of_the_first_that_was_refused_for_good() -> None:
+    """The end is written first; what it says of the job, that no chunk can be processed, is known only then."""
+    job = gemini_job(parallelism=4)
+    said = TerminationMessage(message="the model gemini-0 is not found", requests={"404": 1})
+    pod = raw_pod(terminated(ExitCode.INVALID_TASK, message=said.model_dump_json(by_alias=True)), phase="Failed")
+    chunks = [pdf_chunk(phase=ChunkPhase.RUNNING, attempts=1, starts=1), *(pdf_chunk(index) for index in range(1, 4))]
+    for known, starts in (({}, []), ({"answered": True}, [1, 2, 3])):
+        facts = split_facts(job, 8, 4, ends={(chunks[0].metadata.uid, 1): NOTHING}, **known)
+        ended = decided(job, chunks, facts, raw_job(), pod)
+        (write,) = of_type(ended, WriteChunk)
+        assert write.status.phase is ChunkPhase.FAILED
+        assert started(ended) == starts
 
 
 def test_an_answer_is_learned_from_the_heartbeat_and_from_the_last_word() -> None:
