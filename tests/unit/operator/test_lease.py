@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, hand-over, loss; against an API server on the wire, at a tenth of the real times."""
+"""The lease: one holder at a time, hand-over, loss; against an API server on the wire, at a fifth of the real times."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.wire_leases import NAMESPACE, WireLeases
 from tests.support.wire_storage import Fault, WireStorage
 
 NAME: Final = "pdfjob-operator"
-TIMES: Final = Times(duration=1, renew=0.6, retry=0.2, margin=0.1)
-CALL_SECONDS: Final = 0.3
+TIMES: Final = Times(duration=2, renew=1.2, retry=0.4, margin=0.2)
+CALL_SECONDS: Final = 0.6
 
 
 @dataclass
