@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support import pdfs
-from tests.support.cluster import kubectl
+from tests.support.cluster import kubectl, kubectl_json
 from tests.support.node import runner_processes, seconds_until_no_runner
 from tests.support.product import Job, Storage, run_plugin, submit, throttled, wait_until
 from tests.support.puppets import RESOURCES, Puppets
@@ -24,10 +24,10 @@ SECONDS: Final = 5.0
 CANCELLED: Final = "Batch processing cancelled by user. Batch cancelled, checkpoint retained"
 FINE: Final = 'store "page $first"'
 GRACE_SECONDS: Final = 30.0
-DEAF: Final = "trap '' TERM; door never"
+DEAF: Final = "trap '' TERM; door deaf-$chunk"
 """A runner that does not hear SIGTERM."""
-DRAINS: Final = "trap 'sleep 2; exit 75' TERM; door never"
-"""A runner whose page in hand takes two more seconds."""
+DRAINS: Final = "trap 'until ajar saved; do sleep 0.2; done; exit 75' TERM; door drains-$chunk"
+"""A runner whose page in hand takes until a door is open."""
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,22 @@ class Deaf:
 def deaf(place: str, stage: Puppets, small: dict[str, Any]) -> Iterator[Deaf]:
     job = submit(place, "deaf", small, **stage.job("deaf", 3, DEAF))
     job.wait_for_phases("Running", "Running", "Running")
+    wait_until(lambda: all(stage.knocks("deaf", f"deaf-{chunk}") for chunk in range(3)), "they do not hear SIGTERM")
     job.edit(shutdown="Stop")
     job.wait_for(currentStep="Stopping: runners save their pages")
+    wait_until(lambda: len(told_to_end(job)) == 3, "the kubelet waits for them")
     seen = Deaf(job, cancel(job))
     thread = threading.Thread(target=seen.follow)
     thread.start()
     yield seen
     thread.join()
+
+
+def told_to_end(job: Job) -> set[str]:
+    """Return the pods of a job of which the kubelet has said that it ends their container."""
+    events = kubectl_json("get", "events", "-n", job.namespace, "--field-selector", "reason=Killing")["items"]
+    names = {event["involvedObject"]["name"] for event in events}
+    return {pod["metadata"]["name"] for pod in job.children("pods")} & names
 
 
 def assert_cancelled(job: Job, succeeded: int = 0, total: int = 3) -> dict[str, Any]:
@@ -106,7 +115,7 @@ def test_running_chunks_are_killed_and_saved_pages_stay_saved(
         "running",
         source,
         chunking={"pagesPerChunk": 4, "thresholdPages": 0},
-        runner={**throttled(5), "resources": {**RESOURCES, "requests": {"cpu": "100m"}}},
+        runner={**throttled(10), "resources": {**RESOURCES, "requests": {"cpu": "100m"}}},
     )
     folder = f"pdfjob/jobs/{place}/running/"
     wait_until(lambda: len(storage.keys(f"{folder}checkpoints/")) == 3, "all three have saved pages")
@@ -117,13 +126,13 @@ def test_running_chunks_are_killed_and_saved_pages_stay_saved(
     status = assert_cancelled(job)
     assert status["shutdown"]["requestedBy"] == "kubectl-patch", "the field manager"
     assert status["shutdown"]["requestedAt"] <= status["completionTime"]
-    wait_until(lambda: job.phases() == ["Cancelled"] * 3, "the chunks say so too", 15)
+    wait_until(lambda: job.phases() == ["Cancelled"] * 3, "the chunks say so too")
     assert len(storage.keys(f"{folder}checkpoints/")) == 3
     records = [chunk["status"]["history"][-1] for chunk in job.chunks()]
     assert [(record["outcome"], record["counted"], record["items"] > 0) for record in records] == [
         ("Ended", False, True)
     ] * 3
-    wait_until(lambda: job.children("jobs,pods") == [], "neither Job nor pod is left", 15)
+    wait_until(lambda: job.children("jobs,pods") == [], "neither Job nor pod is left")
 
 
 def test_a_job_is_cancelled_while_it_drains_and_finished_chunks_stay(
@@ -132,12 +141,16 @@ def test_a_job_is_cancelled_while_it_drains_and_finished_chunks_stay(
     job = submit(place, "draining", small, **stage.job("draining", 3, DRAINS))
     stage.tell("draining", [0], FINE)
     job.wait_for_phases("Succeeded", "Running", "Running")
+    wait_until(lambda: all(stage.knocks("draining", f"drains-{chunk}") for chunk in (1, 2)), "they have their orders")
     job.edit(suspend=True)
     message = job.wait_for_condition("Suspended", "False", "Draining")
     assert message == "Batch processing paused by user: 2 runners finish the page in hand"
     assert job.status["phase"] == "Suspended"
-    assert runner_processes(place, "draining"), "they drain"
-    took = seconds_until_no_runner(place, "draining", cancel(job))
+    wait_until(lambda: stage.knocks("draining", "saved"), "they drain", 20)
+    assert runner_processes(place, "draining")
+    cancelled = cancel(job)
+    stage.open("draining", "saved")
+    took = seconds_until_no_runner(place, "draining", cancelled)
     assert took < SECONDS
     assert_cancelled(job, succeeded=1)
     partial = run_plugin("results", "draining", "-n", place, "--partial", "--format", "txt")
@@ -148,6 +161,7 @@ def test_a_job_is_cancelled_while_it_drains_and_finished_chunks_stay(
 def test_a_suspended_job_can_be_cancelled(place: str, product: None, stage: Puppets, small: dict[str, Any]) -> None:
     job = submit(place, "paused", small, **stage.job("paused", 3, "door never"))
     job.wait_for_phases("Running", "Running", "Running")
+    wait_until(lambda: stage.starts("paused", 3) == [1] * 3, "they have their orders")
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True")
     done = run_plugin("cancel", "paused", "-n", place, "--wait")
@@ -168,7 +182,7 @@ def test_a_pod_that_appears_after_the_cancellation_never_works(
     took = seconds_until_no_runner(place, "late", cancel(job))
     assert took < SECONDS
     assert_cancelled(job)
-    wait_until(lambda: job.children("jobs,pods") == [], "neither Job nor pod is left", 15)
+    wait_until(lambda: job.children("jobs,pods") == [], "neither Job nor pod is left")
     assert runner_processes(place, "late") == []
 
 

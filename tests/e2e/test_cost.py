@@ -27,7 +27,9 @@ WINDOWS: Final = 3
 
 def test_a_job_that_goes_well_costs_at_most_five_writes_for_each_chunk(namespace: str, storage: Storage) -> None:
     source = upload(storage, namespace)
-    job = submit(namespace, "cheap", source, chunking={"pagesPerChunk": 2, "thresholdPages": 0})
+    chunking = {"pagesPerChunk": 2, "thresholdPages": 0}
+    # Two at a time: a pod that has not started after ten seconds, of many on a slow machine, is told of by one more.
+    job = submit(namespace, "cheap", source, chunking=chunking, parallelism=2)
     job.succeed()
     wait_until(lambda: not job.children("jobs"), "the last child Job is deleted")
     writes = operator_writes(namespace)

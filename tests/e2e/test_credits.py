@@ -185,7 +185,7 @@ def test_a_job_waits_for_its_account_and_for_tokens_and_goes_on_when_they_are_th
     assert done.returncode == 0, done.stderr
     assert job.succeed()["credits"]["reserved"] == ESTIMATE
     job.wait_for_condition("CreditsSettled", "True", "TokensRefunded")
-    wait_until(account.is_at_rest, "it is settled", 10)
+    wait_until(account.is_at_rest, "it is settled", 60)
     assert account.status["charged"] == used(job) == total(key.counts["tokens"])
     shown = run_plugin("credits", "late", "-n", place)
     assert f"Charged:    {used(job):,}" in shown.stdout
@@ -195,7 +195,7 @@ def test_what_is_in_the_cache_costs_nothing_and_needs_no_tokens(place: str, prod
     key, source = stub.key(), document(place, 6)
     account = open_account(place, "thrifty", ESTIMATE)
     send(place, "paid", key, "thrifty", source, cache="Use").succeed()
-    wait_until(account.is_at_rest, "it is settled", 10)
+    wait_until(account.is_at_rest, "it is settled", 60)
     charged = account.status["charged"]
     again = send(place, "free", key, "thrifty", source, cache="Use")
     assert again.succeed()["chunks"]["cached"] == 3

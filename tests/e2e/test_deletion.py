@@ -43,7 +43,7 @@ def some_saved(storage: Storage, job: Job) -> bool:
 def test_a_job_deleted_in_mid_run_leaves_nothing_and_its_name_is_free_at_once(
     namespace: str, storage: Storage, source: dict[str, Any]
 ) -> None:
-    job = submit(namespace, "book", source, chunking=CHUNKING, runner=throttled(2))
+    job = submit(namespace, "book", source, chunking=CHUNKING, runner=throttled(5))
     wait_until(lambda: some_saved(storage, job), "chunks run and have saved pages")
     kubectl("delete", "pdfjob", "book", "-n", namespace, "--timeout=60s")
     assert [name for name in left_in(namespace) if not name.startswith("Pod/")] == []
@@ -89,15 +89,13 @@ def test_a_job_deleted_at_any_stage_leaves_no_object(namespace: str, storage: St
 def test_pdfchunks_deleted_by_hand_are_made_again_and_the_job_completes(
     namespace: str, storage: Storage, source: dict[str, Any]
 ) -> None:
-    job = submit(namespace, "torn", source, chunking=CHUNKING, runner=throttled(0.8), parallelism=2)
+    job = submit(namespace, "torn", source, chunking=CHUNKING, runner=throttled(3), parallelism=1)
     undisturbed = submit(namespace, "whole", source, chunking=CHUNKING)
 
-    def by_phase(phase: str) -> list[str]:
-        return [chunk["metadata"]["name"] for chunk in job.chunks() if chunk["status"]["phase"] == phase]
-
-    wait_until(lambda: by_phase("Succeeded") and by_phase("Running"), "one is done, another runs")
-    done, running, waiting = by_phase("Succeeded")[0], by_phase("Running")[0], "torn-c00003"
+    job.wait_for_phases("Succeeded", "Running", "Pending", "Pending")  # for twelve seconds
+    done, running, waiting = "torn-c00000", "torn-c00001", "torn-c00003"
     kubectl("delete", "pdfchunk", done, running, waiting, "-n", namespace, "--wait=false")
+    job.edit(parallelism=4)
     job.succeed()
     undisturbed.succeed()
     assert len(job.chunks()) == 4

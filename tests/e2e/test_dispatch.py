@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import pytest
 
 from tests.support import pdfs
 from tests.support.audit import operator_writes
-from tests.support.cluster import fresh_namespace, kubectl
+from tests.support.cluster import fresh_namespace, kubectl, kubectl_json
 from tests.support.product import MAX_CONCURRENT_CHUNKS, Job, Storage, submit, wait_until
 from tests.support.puppets import RESOURCES, Puppets, puppets
 from tests.support.shell_runners import shell_processor
@@ -47,13 +48,11 @@ def stored(namespace: str, storage: Storage, pages: int) -> dict[str, Any]:
     return storage.source(namespace, f"{pages}.pdf", pdfs.text_pdf(pages))
 
 
-def submit_chunks(namespace: str, name: str, source: dict[str, Any], *seconds: float, **spec: Any) -> Job:
-    """Submit a job of chunks of one page; they take ``seconds``, the last figure holding for the rest."""
+def submit_chunks(namespace: str, name: str, source: dict[str, Any], **spec: Any) -> Job:
+    """Submit a job of chunks of one page that are done at once."""
     chunking = {"pagesPerChunk": 1, "thresholdPages": 0}
-    cases = "".join(f"{index}) rest {figure};; " for index, figure in enumerate(seconds[:-1]))
-    script = f"case $chunk in {cases} *) rest {seconds[-1]};; esac; store x"
-    runner = {"resources": RESOURCES}
-    return submit(namespace, name, source, chunking=chunking, processor=shell_processor(script), runner=runner, **spec)
+    processor, runner = shell_processor("store x"), {"resources": RESOURCES}
+    return submit(namespace, name, source, chunking=chunking, processor=processor, runner=runner, **spec)
 
 
 def test_parallelism_is_kept_and_follows_kubectl_scale_in_flight(
@@ -131,11 +130,16 @@ def test_a_priority_edited_in_flight_decides_the_next_start(
     assert between(order, "second") == ["second"] * CHUNKS, "one of lower priority started although a higher one waited"
 
 
-def test_a_job_of_many_chunks_does_not_starve_one_of_three(namespace: str, storage: Storage) -> None:
+def test_a_job_of_many_chunks_does_not_starve_one_of_three(namespace: str, stage: Puppets, storage: Storage) -> None:
     """Of equal priority, and the big one came first and has every place."""
-    big = submit_chunks(namespace, "big", stored(namespace, storage, 5 * CHUNKS), 1, priority=9, parallelism=100)
-    wait_until(lambda: running(big) >= MAX_CONCURRENT_CHUNKS - 1, "the big one has the places")
-    small = submit_chunks(namespace, "small", stored(namespace, storage, 3), 1, priority=9, parallelism=100)
+    spec = stage.job("big", 5 * CHUNKS, "door never; store x")
+    stage.tell("big", range(MAX_CONCURRENT_CHUNKS), "door first; store x")
+    big = submit(namespace, "big", stored(namespace, storage, 5 * CHUNKS), priority=9, parallelism=100, **spec)
+    wait_until(lambda: running(big) == MAX_CONCURRENT_CHUNKS, "the big one has every place")
+    spec = stage.job("small", 3, "store x")
+    small = submit(namespace, "small", stored(namespace, storage, 3), priority=9, parallelism=100, **spec)
+    small.wait_for(phase="Running")
+    stage.open("big", "first")
     small.succeed()
     left = big.status["chunks"]
     assert left["pending"] > CHUNKS, "the small one is done although chunks of the big one had waited longer"
@@ -146,6 +150,7 @@ def test_a_lower_parallelism_takes_effect_as_chunks_end(namespace: str, stage: P
     spec = stage.job("narrowed", 7, "door go; store x")
     job = submit(namespace, "narrowed", stored(namespace, storage, 7), priority=9, parallelism=4, **spec)
     wait_until(lambda: running(job) == 4, "four run")
+    wait_until(lambda: stage.starts("narrowed", 4) == [1] * 4, "they have their orders")
     stage.tell("narrowed", range(7), "rest 1; store x")
     job.edit(parallelism=1)
     job.wait_for(observedGeneration=2)
@@ -156,11 +161,12 @@ def test_a_lower_parallelism_takes_effect_as_chunks_end(namespace: str, stage: P
     assert most_at_once(late) == 1
 
 
-def test_a_chunk_with_a_priority_of_its_own_goes_first(namespace: str, small: dict[str, Any]) -> None:
-    job = submit_chunks(namespace, "urgent", small, 3, 0, parallelism=1)
+def test_a_chunk_with_a_priority_of_its_own_goes_first(namespace: str, stage: Puppets, small: dict[str, Any]) -> None:
+    job = submit(namespace, "urgent", small, parallelism=1, **stage.job("urgent", FEW, "door go; store x"))
     wait_until(lambda: len(job.chunks()) == FEW and running(job) == 1, "the first chunk runs")
     patch = json.dumps({"spec": {"priority": 10}})
     kubectl("patch", "pdfchunk", "urgent-c00003", "-n", namespace, "--type=merge", "-p", patch)
+    stage.open("urgent", "go")
     job.succeed()
     starts = [start for start, _ in run_times(job)]
     order = sorted(range(FEW), key=lambda index: starts[index])
@@ -171,13 +177,15 @@ def test_a_quota_on_jobs_neither_stops_a_job_for_good_nor_holds_up_others(
     namespace: str, storage: Storage, small: dict[str, Any]
 ) -> None:
     kubectl("create", "quota", "jobs", "--hard=count/jobs.batch=0", "-n", namespace)
-    job = submit_chunks(namespace, "tight", small, 0, priority=9)
+    quota = partial(kubectl_json, "get", "quota", "jobs", "-n", namespace)
+    wait_until(lambda: quota().get("status", {}).get("hard"), "the quota holds")
+    job = submit_chunks(namespace, "tight", small, priority=9)
     wait_until(lambda: job.condition("Split").get("status") == "True", "it is split and wants to start chunks")
     wait_until(
         lambda: "exceeded quota" in job.condition("ChunksSucceeded").get("message", ""), "it says what it waits for"
     )
     with fresh_namespace() as elsewhere:
-        other = submit_chunks(elsewhere, "other", stored(elsewhere, storage, FEW), 0, priority=8)
+        other = submit_chunks(elsewhere, "other", stored(elsewhere, storage, FEW), priority=8)
         other.succeed()
     assert phases(job) == ["Pending"] * FEW
     kubectl("patch", "quota", "jobs", "-n", namespace, "-p", '{"spec":{"hard":{"count/jobs.batch":"2"}}}')

@@ -54,7 +54,7 @@ def test_a_long_document_comes_through_a_stumbling_service_and_killed_runners_an
     place: str, product: None, stub: StubPod, storage: Storage
 ) -> None:
     rates = {"rate_limit": 0.05, "error_500": 0.03, "cut": 0.02}
-    key = stub.key(Scenario(latency_seconds=0.4, rates=rates, seed=7, retry_after_seconds=1))
+    key = stub.key(Scenario(latency_seconds=2, rates=rates, seed=7, retry_after_seconds=1))  # until all are killed
     policy = {"maxRetries": 20, "backoff": {"initialSeconds": 1, "maxSeconds": 2}}  # a SIGKILL by hand counts
     limits = {"itemTimeoutSeconds": 20}
     job = send(place, "disturbed", key, LONG, chunk=20, window=2, parallelism=4, limits=limits, retryPolicy=policy)
@@ -70,6 +70,7 @@ def test_a_long_document_comes_through_a_stumbling_service_and_killed_runners_an
                 kubectl("delete", "pod", pod["metadata"]["name"], "-n", place, "--wait=false", check=False)
             killed += 1
         time.sleep(1.5)
+    key.set(Scenario(latency_seconds=0.4, rates=rates, seed=7, retry_after_seconds=1))
     status = job.succeed(300)
     assert killed == KILLS, "the job was over before it was disturbed"
     assert pages_of(job, storage) == list(range(1, LONG + 1))
@@ -119,8 +120,10 @@ def test_a_key_that_is_missing_or_refused_costs_one_pod_at_a_time_and_the_job_go
     place: str, product: None, stub: StubPod
 ) -> None:
     key = stub.key()
-    job = send(place, "locked", key, 8, chunk=2, window=2, parallelism=4)
+    policy = {"backoff": {"initialSeconds": 5, "maxSeconds": 5}}  # time to look before it is tried once more
+    job = send(place, "locked", key, 8, chunk=2, window=2, parallelism=4, retryPolicy=policy, suspend=True)
     kubectl("delete", "secret", "locked", "-n", place)
+    job.edit(suspend=False)
     message = job.wait_for_condition("Degraded", "True", "AUTH_ERROR")
     assert "locked" in message
     assert "kubectl create secret generic locked" in message
@@ -128,7 +131,7 @@ def test_a_key_that_is_missing_or_refused_costs_one_pod_at_a_time_and_the_job_go
     assert key.counts["requests"] == 0
     key.revoke()
     key.secret(place, "locked")
-    wait_until(lambda: "not valid" in job.condition("Degraded").get("message", ""), "the service refuses the key", 60)
+    wait_until(lambda: "not valid" in job.condition("Degraded").get("message", ""), "the service refuses the key")
     assert [chunk["status"]["attempts"] for chunk in job.chunks() if chunk["status"]["phase"] != "Running"].count(
         0
     ) >= 3
@@ -164,7 +167,7 @@ def test_a_pause_lets_the_request_in_hand_come_back_and_a_cancel_does_not(
     place: str, product: None, stub: StubPod, storage: Storage
 ) -> None:
     key = stub.key(Scenario(latency_seconds=2))
-    job = send(place, "paused", key, 8, chunk=4, window=1, parallelism=2)
+    job = send(place, "paused", key, 24, chunk=12, window=1, parallelism=2)
     wait_until(lambda: key.counts["windows_paid"] >= 2, "windows are paid", 60, interval=0.1)
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True", "Suspended")
@@ -229,7 +232,7 @@ def test_the_same_document_again_asks_for_nothing_and_is_done_at_once(
     assert again.children("jobs") == []
     assert again.result(storage) == first.result(storage)
     assert status["processingSeconds"] <= MOST_SECONDS_AGAIN
-    assert "8 of 8 chunks were taken from the cache" in again.events()
+    again.wait_for_event("8 of 8 chunks were taken from the cache")
 
     kubectl("delete", "pdfjob", "paid", "-n", place)
     send(place, "ignoring", key, 40, **{**settings, "cache": "Ignore"}).succeed()

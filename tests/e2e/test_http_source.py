@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -14,7 +14,7 @@ from tests.e2e.test_bad_input import GROWTH, job_name
 from tests.support import pdfs
 from tests.support.cluster import fresh_namespace
 from tests.support.outcomes import Event, Outcome, Vitals, assert_refused, memory_watched, outcomes, vitals
-from tests.support.product import Job, submit, wait_for_operator, wait_until
+from tests.support.product import Job, submit, wait_for_operator
 from tests.support.web_server import WebServer, web_server
 
 DOCUMENT: Final = pdfs.text_pdf(3)
@@ -70,6 +70,8 @@ REFUSED: Final[dict[str, tuple[Callable[[WebServer], str], str, str]]] = {
 }
 """Name to URL, reason and part of the message."""
 WAITING: Final = {"500": 500, "503": 503, "429": 429}
+RETRY_SECONDS: Final = 10
+"""Before the second try of a source; each further pause is twice the one before."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ def place(installed: None) -> Iterator[Place]:
             for job in jobs:
                 job.wait()
             for name in WAITING:
-                wait_until(partial(Job(namespace, f"waits-{name}").condition, "Split"), f"{name} was tried")
+                Job(namespace, f"waits-{name}").wait_for_event("Warning", "StorageUnreachable")
         place.found = outcomes(namespace)
         for name in WAITING:
             server.offer(f"/{name}.pdf", DOCUMENT)
@@ -153,5 +155,6 @@ def test_a_server_in_trouble_is_waited_for_and_the_job_goes_on_when_it_has_recov
     assert Event("Warning", "StorageUnreachable", split["message"]) in waiting.events
     assert waiting.status["currentStep"] == "Waiting: StorageUnreachable"
     assert waiting.condition("Finished")["status"] == "False"
-    Job(place.namespace, f"waits-{name}").succeed()
-    assert place.server.asked[f"/{name}.pdf"] < 6, "it waits longer from try to try"
+    seconds = Job(place.namespace, f"waits-{name}").succeed()["processingSeconds"]
+    most = 1 + math.floor(math.log2((seconds + 1) / RETRY_SECONDS + 1))
+    assert place.server.asked[f"/{name}.pdf"] <= most, "it waits longer from try to try"

@@ -87,8 +87,12 @@ def first_write(job: Job, by: str) -> Write | None:
     return next((write for write in operator_writes(job.namespace) if write.pod == by), None)
 
 
-def end_well(job: Job) -> None:
+def assert_under_way(job: Job) -> None:
+    """Assert that there is work left; to be asked at once, while whoever leads goes on with it."""
     assert count(job, "Succeeded") < CHUNKS, "the hand-over came after the last chunk"
+
+
+def end_well(job: Job) -> None:
     job.succeed()
     assert_nothing_done_twice(job)
 
@@ -121,6 +125,7 @@ def entries(log: str) -> list[dict[str, Any]]:
 
 def test_the_standby_is_ready_and_says_so_and_writes_nothing(job: Job) -> None:
     works, waits = pods()
+    assert_under_way(job)
     assert ask(works, "/readyz") == "ready: leading"
     assert ask(waits, "/readyz") == "ready: standby"
     assert ask(waits, "/livez").startswith("oldest unreconciled key: 0 s")
@@ -138,6 +143,7 @@ def test_sigterm_hands_over_at_once(job: Job) -> None:
     works, waits = pods()
     kubectl("delete", "pod", name_of(works), "-n", SYSTEM, "--wait=false")
     works_now = wait_until(partial(first_write, job, name_of(waits)), "the standby works", 30).asked
+    assert_under_way(job)
     *_, released = writes_of_pod(name_of(works))
     assert released.resource == "leases", "the old one ended what it had in hand, and then released the lease"
     later = (write for write in writes_of_pod(name_of(waits)) if write.time > released.time)
@@ -155,6 +161,7 @@ def test_a_leader_that_is_gone_without_a_word_is_followed_within_20_seconds(job:
     kill_containers(works)
     kubectl("delete", "pod", name_of(works), "-n", SYSTEM, "--grace-period=0", "--force", "--wait=false")
     taken = wait_until(partial(first_write, job, name_of(waits)), "the standby works", 30).asked
+    assert_under_way(job)
     assert (taken - killed).total_seconds() < 20
     end_well(job)
 
@@ -166,6 +173,7 @@ def test_a_leader_that_stood_still_writes_nothing_when_it_goes_on_and_ends(job: 
     stopped = datetime.now(UTC)
     try:
         taken = wait_until(partial(first_write, job, name_of(waits)), "the standby works", 30).asked
+        assert_under_way(job)
         assert (taken - stopped).total_seconds() < 20
     finally:
         signal_containers(works, "SIGCONT")

@@ -20,6 +20,7 @@ from tests.support.product import (
     SYSTEM,
     Job,
     Storage,
+    kill_containers,
     kill_operator,
     operator_log,
     operator_pods,
@@ -28,6 +29,7 @@ from tests.support.product import (
     wait_for_operator,
     wait_until,
 )
+from tests.support.watching import watch
 
 pytestmark = pytest.mark.alone
 
@@ -68,9 +70,11 @@ def undisturbed(place: str, name: str, source: dict[str, Any], **chunking: int) 
 
 
 def test_operator_killed_while_splitting(place: str, product: None, storage: Storage, large: Document) -> None:
-    job = submit(place, "split", large.source, chunking={"pagesPerChunk": PAGES_PER_CHUNK})
-    wait_until(lambda: len(job.chunks()) >= 2, "the first chunks are stored", interval=0.05)
-    kill_operator()
+    (pod,) = operator_pods()
+    with watch(place, "pdfchunks", "{.metadata.name}", "-l", "pdfjob.dev/job=split") as seen:
+        job = submit(place, "split", large.source, chunking={"pagesPerChunk": PAGES_PER_CHUNK})
+        wait_until(lambda: len({name for _, name in seen}) >= 2, "the first chunks are stored", interval=0.02)
+        kill_at_once(pod)
     before = {chunk["metadata"]["name"] for chunk in job.chunks()}
     assert f"pdfjob/jobs/{place}/split/manifest.json" not in storage.keys(f"pdfjob/jobs/{place}/split/")
     job.succeed()
@@ -83,7 +87,7 @@ def test_operator_killed_while_splitting(place: str, product: None, storage: Sto
 
 
 def test_operator_killed_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
-    job = submit_slow(place, "run", small, pages=4, seconds_per_page=0.9)
+    job = submit_slow(place, "run", small, pages=4, seconds_per_page=2)
     wait_until(lambda: "Succeeded" in phases(job) and "Running" in phases(job)[4:], "some are done, the next ones run")
     kill_operator()
     assert {"Succeeded", "Running"} <= set(phases(job)), "the kill came too late"
@@ -93,7 +97,7 @@ def test_operator_killed_while_chunks_run(place: str, product: None, storage: St
 
 
 def test_operator_rolled_while_chunks_run(place: str, product: None, storage: Storage, small: Document) -> None:
-    job = submit_slow(place, "roll", small, pages=8, seconds_per_page=2.5)
+    job = submit_slow(place, "roll", small, pages=8, seconds_per_page=5)
     wait_until(lambda: phases(job).count("Running") >= 2, "chunks run")
     (old,) = operator_pods()
     kubectl("rollout", "restart", "deployment/pdfjob", "-n", SYSTEM)
@@ -160,8 +164,14 @@ def kill_when_merge_begins(job: Job) -> bool:
         entries = (json.loads(line) for line in follow.stdout if line.startswith("{"))
         first = next(entry for entry in entries if merges(job, [entry]))
         assert first["event"] == "work begins"
-        kill_operator()
+        kill_at_once(pod)
         return merges(job, entries) == []
+
+
+def kill_at_once(pod: dict[str, Any]) -> None:
+    """Kill the operator, whose pod is known: to look it up first would take longer than what is to be interrupted."""
+    kill_containers(pod)
+    kill_operator()
 
 
 def merges(job: Job, entries: Iterable[dict[str, Any]]) -> list[str]:

@@ -19,8 +19,9 @@ from tests.support.watching import watch
 
 pytestmark = pytest.mark.alone
 
-PAGES: Final = 12
-PER_CHUNK: Final = 6
+PAGES: Final = 40
+PER_CHUNK: Final = 20
+"""So many that none is done when the other, which may start late, has saved for the first time, after 4 s."""
 SECONDS_PER_PAGE: Final = 1.0
 PAUSED: Final = "Batch processing paused by user"
 STOPPED: Final = "Batch processing stopped by user. Batch stopped, checkpoint retained"
@@ -115,7 +116,7 @@ def test_stop_saves_the_page_in_hand_and_is_for_good(
         condition = job.condition(kind)
         assert (condition["status"], condition["reason"]) == (value, "Stopped")
         assert condition["message"] == f"{STOPPED}: 0 of 2 chunks are done"
-    assert STOPPED in job.events()
+    job.wait_for_event(STOPPED)
     assert status["shutdown"]["requestedBy"] == "alice"
     assert status["shutdown"]["requestedAt"] <= status["completionTime"]
     wait_until(lambda: job.phases() == ["Cancelled"] * 2, "the chunks say so too", 15)
@@ -175,7 +176,11 @@ def test_splitting_can_be_paused_and_no_chunk_is_stored_twice(place: str, produc
     job.edit(suspend=False)
     job.succeed()
     chunks = len(job.chunks())
-    assert stage.starts("splitting", chunks) == [1] * chunks
+    for came, chunk in zip(stage.starts("splitting", chunks), job.chunks(), strict=True):
+        *paused, done = (record["outcome"] for record in chunk["status"]["history"])
+        assert (paused in ([], ["Ended"]), done) == (True, "Succeeded")
+        assert 1 <= came <= 1 + len(paused), "a second runner follows only one that the pause ended"
+        assert not paused or chunk["spec"]["index"] < before
     made = [
         write.name
         for write in operator_writes(place)
@@ -204,15 +209,19 @@ def test_merging_can_be_paused(
 def test_a_chunk_that_waits_for_its_retry_starts_only_after_the_pause(
     place: str, product: None, stage: Puppets, small: dict[str, Any]
 ) -> None:
-    policy = {"maxRetries": 1, "backoff": {"initialSeconds": 4}}
-    job = submit(place, "retrying", small, retryPolicy=policy, **stage.job("retrying", 3, FINE))
-    stage.tell("retrying", [1], "exit 71")
-    job.wait_for_phases("Succeeded", "RetryScheduled", "Succeeded")
+    policy = {"maxRetries": 1, "backoff": {"initialSeconds": 20}}
+    spec = stage.job("retrying", 3, FINE)
+    stage.tell("retrying", [1], "door others; exit 71")
+    job = submit(place, "retrying", small, retryPolicy=policy, **spec)
+    job.wait_for_phases("Succeeded", "Running", "Succeeded")
+    wait_until(lambda: stage.knocks("retrying", "others"), "its runner has its orders")
     stage.tell("retrying", [1], FINE)
+    stage.open("retrying", "others")
+    job.wait_for_phases("Succeeded", "RetryScheduled", "Succeeded")
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True", "Suspended", timeout=10)
     due = job.chunks()[1]["status"]["nextRetryTime"]
-    wait_until(partial(is_over, due), "the time of the retry is over", 30)
+    wait_until(partial(is_over, due), "the time of the retry is over", 60)
     assert stage.starts("retrying", 3) == [1] * 3
     assert job.phases()[1] == "RetryScheduled"
     job.edit(suspend=False)
@@ -230,9 +239,12 @@ def test_a_pause_never_becomes_a_failure_even_when_every_chunk_has_ended(
     place: str, product: None, stage: Puppets, small: dict[str, Any]
 ) -> None:
     """One chunk has failed; the others store their results while they drain."""
-    job = submit(place, "no-failure", small, retryPolicy={"maxRetries": 0}, **stage.job("no-failure", 3, "exit 70"))
-    stage.tell("no-failure", [1, 2], f"trap '{FINE}; exit 0' TERM; door never")
+    spec = stage.job("no-failure", 3, "exit 70")
+    stage.tell("no-failure", [1, 2], f"trap '{FINE}; exit 0' TERM; door never$chunk")
+    job = submit(place, "no-failure", small, retryPolicy={"maxRetries": 0}, **spec)
     job.wait_for_phases("Failed", "Running", "Running")
+    for chunk in (1, 2):
+        wait_until(partial(stage.knocks, "no-failure", f"never{chunk}"), "its runner knows what to do when it is ended")
     job.edit(suspend=True)
     job.wait_for_condition("Suspended", "True", "Suspended")
     assert job.phases() == ["Failed", "Succeeded", "Succeeded"]

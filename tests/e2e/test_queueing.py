@@ -20,7 +20,7 @@ QUEUE: Final = "kueue.x-k8s.io/queue-name"
 LABEL: Final = f"tests.pdfjob.dev/{uuid.uuid4().hex[:8]}"
 """Of the node on which a job wants to run."""
 PENDING_SECONDS: Final = 5
-JOB_SECONDS: Final = 15
+JOB_SECONDS: Final = 25
 POD_PATH: Final = r"{.metadata.labels.pdfjob\.dev/start}|{.metadata.uid}"
 
 

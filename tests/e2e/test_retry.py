@@ -55,7 +55,7 @@ def test_a_request_while_the_job_runs_is_answered_chunk_by_chunk(
     jobs: dict[str, Job], stage: Puppets, product: None
 ) -> None:
     job = jobs["flight"]
-    job.wait_for_phases("Failed", "Running", "RetryScheduled", *["Succeeded"] * 3)
+    job.wait_for_phases("Failed", "Running", "RetryScheduled", *["Succeeded"] * 3, timeout=180)
     stage.tell(job.name, [0, 2], FINE)
     answer = job.retry("first", chunks=[0, 1, 2, 3, 9])
     assert (answer["message"], answer["retriedCount"], answer["chunks"]) == ("Retrying 1 chunk", 1, [2])
@@ -66,8 +66,7 @@ def test_a_request_while_the_job_runs_is_answered_chunk_by_chunk(
         "9": "no such chunk: they are numbered 0 to 5",
     }
     job.wait_for_phases("Failed", "Running", *["Succeeded"] * 4)
-    assert "RetryRequested" in job.events()
-    assert "Retrying 1 chunk; not 0: has used its 1 attempt" in job.events()
+    job.wait_for_event("RetryRequested", "Retrying 1 chunk; not 0: has used its 1 attempt")
 
     again = job.retry("second", force=True)
     assert (again["message"], again["chunks"], again.get("refused", [])) == ("Retrying 1 chunk", [0], [])
@@ -89,11 +88,10 @@ def test_kubectl_edit_forces_two_chunks_of_a_finished_job_and_the_result_is_the_
     stage.tell(job.name, [*FORCED], f"door again; {FINE}")
     edit(job, tmp_path, {"id": "by-hand", "chunks": [*FORCED], "force": True})
     job.wait_for(phase="Running")
-    wait_until(lambda: len(job.running_pods()) == len(FORCED), "both run")
-    assert job.phases() == ["Running" if index in FORCED else "Succeeded" for index in range(PAGES)]
+    job.wait_for_phases(*("Running" if index in FORCED else "Succeeded" for index in range(PAGES)))
+    assert len(job.running_pods()) == len(FORCED)
     assert {item["metadata"]["labels"]["pdfjob.dev/retry"] for item in job.children("jobs")} == {"by-hand"}
-    during = job.status
-    assert (during["summary"], during["progressPercent"]) == ({"progress": "66%", "chunks": "4/6"}, 55)
+    job.wait_for(summary={"progress": "66%", "chunks": "4/6"}, progressPercent=55)
     stage.open(job.name, "again")
     job.wait_for(phase="Succeeded")
     status = job.succeed()
@@ -164,8 +162,8 @@ def test_one_pdfchunk_is_retried_by_its_own_field(jobs: dict[str, Job], stage: P
     stage.open(job.name, "single")
     job.succeed()
     assert stage.starts(job.name, PAGES) == [1, 2, 1, 1, 1, 1]
-    assert "Retrying chunk 1" in job.events()
-    assert "chunk 4 is not retried: has succeeded" in job.events()
+    job.wait_for_event("Retrying chunk 1")
+    job.wait_for_event("chunk 4 is not retried: has succeeded")
 
 
 def ask_chunk(job: Job, index: int, request: str, *, force: bool = False) -> dict[str, Any]:
@@ -191,7 +189,7 @@ def test_a_stopped_or_cancelled_job_refuses_with_the_reason(
     answer = job.retry("please", force=True)
     assert answer["message"] == (f"Refused: the PdfJob was {name} and stays so; delete it and create it again to go on")
     assert job.status["phase"] == phase
-    assert answer["message"] in job.events()
+    job.wait_for_event(answer["message"])
 
 
 def test_a_failed_merge_is_retried_without_running_any_chunk(

@@ -16,7 +16,7 @@ from tests.support.puppets import RESOURCES, Puppets
 
 PAGES: Final = 3
 PENDING_SECONDS: Final = 12
-JOB_SECONDS: Final = 20
+JOB_SECONDS: Final = 30
 LABEL: Final = f"tests.pdfjob.dev/{uuid.uuid4().hex[:8]}"
 """Of the node on which a job wants to run."""
 NOWHERE: Final = "localhost/pdfjob-nowhere:1"
@@ -81,14 +81,15 @@ def late_url(jobs: dict[str, Job]) -> str:
     return result_url(jobs["stuck"], chunk=0)
 
 
-def waiting(job: Job) -> dict[str, Any]:
-    """Return the condition Waiting of its first chunk; empty when there is none."""
-    for chunk in job.chunks():
-        found = [item for item in chunk["status"].get("conditions", []) if item["type"] == "Waiting"]
-        if found:
-            condition: dict[str, Any] = found[0]
-            return condition
-    return {}
+def told_waiting(job: Job, reason: str) -> dict[str, Any]:
+    """Wait until a chunk has the condition Waiting for this reason, which others may come before; return it."""
+
+    def told() -> dict[str, Any] | None:
+        found = (item for chunk in job.chunks() for item in chunk["status"].get("conditions", []))
+        return next((item for item in found if (item["type"], item["reason"]) == ("Waiting", reason)), None)
+
+    condition: dict[str, Any] = wait_until(told, f"a chunk of {job.name} says that it waits: {reason}")
+    return condition
 
 
 def test_a_chunk_without_a_node_says_so_and_goes_on_when_there_is_one(
@@ -97,8 +98,8 @@ def test_a_chunk_without_a_node_says_so_and_goes_on_when_there_is_one(
     """The URL is looked up here since the stuck start may be over when its test begins."""
     assert late_url
     job = jobs["no-node"]
-    told = wait_until(lambda: waiting(job), "the chunk says what it waits for")
-    assert (told["status"], told["reason"]) == ("True", "Unschedulable")
+    told = told_waiting(job, "Unschedulable")
+    assert told["status"] == "True"
     assert re.match(r"no node takes its pod: 0/\d+ nodes are available", told["message"])
     message = job.wait_for_condition("Degraded", "True", "Unschedulable")
     assert re.match(r"no node takes the pods? of chunks? 0: 0/\d+ nodes are available", message)
@@ -118,8 +119,8 @@ def test_a_chunk_without_a_node_says_so_and_goes_on_when_there_is_one(
 
 def test_a_quota_that_forbids_pods_is_told_and_waited_out(jobs: dict[str, Job], product: None) -> None:
     job = jobs["no-pod"]
-    told = wait_until(lambda: waiting(job), "the chunk says what it waits for")
-    assert (told["status"], told["reason"]) == ("True", "NoPod")
+    told = told_waiting(job, "NoPod")
+    assert told["status"] == "True"
     assert "quota" in told["message"]
     message = job.wait_for_condition("Degraded", "True", "NoPod")
     assert f"kubectl describe jobs -n {job.namespace} -l pdfjob.dev/job=no-pod" in message
@@ -179,7 +180,7 @@ def test_a_start_without_a_heartbeat_is_given_up_and_its_late_result_changes_not
     assert given_up["lastError"] == {"code": "TIMEOUT", "message": STUCK_MESSAGE}
     (record,) = given_up["history"]
     assert (record["outcome"], record["code"], record["counted"]) == ("Failed", "TIMEOUT", True)
-    assert f"TIMEOUT: {STUCK_MESSAGE}" in job.events()
+    job.wait_for_event(f"TIMEOUT: {STUCK_MESSAGE}")
     wait_until(lambda: stage.starts("stuck", 1) == [2], "it has started anew")
     result = b'{"version":1,"startPage":1,"endPage":1,"records":[{"page":1,"endPage":1,"text":"late"}]}'
     assert storage.put_by(late_url, result, {"If-None-Match": "*"}) == 200

@@ -134,11 +134,12 @@ def test_upgrade_and_rollback_in_the_middle_of_a_job(book: tuple[str, bytes], ol
     before = the_pod()
     assert before["spec"]["containers"][0]["image"].endswith(other_tag)
     assert not knows("suspend")
-    assert metric("pdfjob_crd_fields_missing") > 0
-    assert any("the installed CRDs lack fields" in entry["event"] for entry in operator_log())
+    # It leads before it has read everything.
+    wait_until(lambda: metric("pdfjob_crd_fields_missing") > 0, "it sees that fields are missing")
+    wait_until(lambda: any("the installed CRDs lack fields" in each["event"] for each in operator_log()), "it says so")
     old_release = revision()
 
-    job = submit_old_manifest(namespace, "upgraded")
+    job = submit_old_manifest(namespace, "upgraded", throttle="2")
     wait_until(lambda: succeeded(job) >= 3, "some chunks are done")
     done = upgrade(CHART, f"operator.image.tag={newer_tag}", "operator.workers=8")
     assert done.returncode == 0, done.stderr
@@ -147,12 +148,12 @@ def test_upgrade_and_rollback_in_the_middle_of_a_job(book: tuple[str, bytes], ol
     assert now["spec"]["containers"][0]["image"].endswith(newer_tag)
     assert succeeded(job) < CHUNKS, "the upgrade came after the last chunk"
     assert knows("suspend")
-    assert metric("pdfjob_crd_fields_missing") == 0
     job.succeed()
+    assert metric("pdfjob_crd_fields_missing") == 0, "the new operator, which has ended the job, sees them all"
     assert_nothing_done_twice(job)
     assert job.result(storage) == expected
 
-    job = submit_old_manifest(namespace, "rolled-back")
+    job = submit_old_manifest(namespace, "rolled-back", throttle="2")
     wait_until(lambda: succeeded(job) >= 3, "some chunks are done")
     done = helm("rollback", "pdfjob", old_release, "--wait", "--timeout=180s")
     assert done.returncode == 0, done.stderr

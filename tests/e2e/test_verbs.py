@@ -111,5 +111,6 @@ def test_a_cancelled_job_leaves_no_pod_behind(place: str, product: None, storage
     plugin(place, "cancel", job.name, "--wait", "--timeout", "30s")
     assert job.status["phase"] == "Cancelled"
     wait_until(lambda: not job.running_pods(), "no pod runs", 5)
+    wait_until(lambda: job.status.get("history"), "it is recorded")
     row = next(line for line in plugin(place, "history").stdout.splitlines() if line.startswith(job.name))
     assert row.split()[1] == "Cancelled"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from devcluster.paths import Paths
 from tests.support.product import OPERATOR_USER
+
+_TEST_SECONDS: Final = 600.0
+"""No test takes longer."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,22 @@ def _entries(namespace: str | None = None) -> Iterator[dict[str, Any]]:
     if not path.exists():
         raise AssertionError(f"{path} is not there: API writes are counted on the local cluster only (make cluster)")
     mark = f'"namespace":"{namespace}"' if namespace else f'"username":"{OPERATOR_USER}"'
-    with path.open() as file:
-        for line in file:
-            if mark not in line or not line.endswith("\n"):
-                continue
-            entry = json.loads(line)
-            dry = "dryRun=" in entry["requestURI"]
-            here = namespace is None or entry["objectRef"].get("namespace") == namespace
-            if entry["stage"] == "ResponseComplete" and here and not dry:
-                yield entry
+    for line in _lines(path):
+        if mark not in line or not line.endswith("\n"):
+            continue
+        entry = json.loads(line)
+        dry = "dryRun=" in entry["requestURI"]
+        here = namespace is None or entry["objectRef"].get("namespace") == namespace
+        if entry["stage"] == "ResponseComplete" and here and not dry:
+            yield entry
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of the log, before it those of one that was full a short while ago: a test may span the two."""
+    full = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))[-1:]
+    for each in (*(file for file in full if time.time() - file.stat().st_mtime < _TEST_SECONDS), path):
+        with each.open() as file:
+            yield from file
 
 
 def _write(entry: dict[str, Any]) -> Write:

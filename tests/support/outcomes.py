@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.support.cluster import kubectl, kubectl_json
-from tests.support.product import SYSTEM, operator_pods
+from tests.support.product import SYSTEM, operator_pods, wait_until
 
 _SAMPLE_SECONDS: Final = 2.0
 
@@ -46,7 +46,24 @@ class Outcome:
 
 
 def outcomes(namespace: str) -> dict[str, Outcome]:
-    """Return every PdfJob of a namespace by name."""
+    """Return every PdfJob of a namespace by name, once the Events that tell of the ends are written."""
+    found: dict[str, Outcome] = {}
+
+    def told() -> bool:
+        found.update(_outcomes(namespace))
+        return all(_is_told(outcome) for outcome in found.values())
+
+    wait_until(told, "each end is told by an Event", 30)
+    return found
+
+
+def _is_told(outcome: Outcome) -> bool:
+    """Whether the Event of the end, which comes last and after the status, is there, should the PdfJob have ended."""
+    finished = outcome.condition("Finished")
+    return finished.get("status") != "True" or any(event.reason == finished["reason"] for event in outcome.events)
+
+
+def _outcomes(namespace: str) -> dict[str, Outcome]:
     items = kubectl_json("get", "pdfjobs,pdfchunks,jobs,pods,events", "-n", namespace)["items"]
     found = {item["metadata"]["name"]: Outcome(item) for item in items if item["kind"] == "PdfJob"}
     for item in items:

@@ -221,7 +221,7 @@ class Job:
         except NotYetError as error:
             raise NotYetError(f"{error}, they are {seen}") from None
 
-    def wait(self, timeout: float = 180) -> dict[str, Any]:
+    def wait(self, timeout: float = 300) -> dict[str, Any]:
         """Wait for the end as a user would, by ``kubectl wait``, and return the status."""
         done = kubectl(
             *("wait", "--for=condition=Finished", f"pdfjob/{self.name}", "-n", self.namespace),
@@ -233,7 +233,7 @@ class Job:
             raise NotYetError(f"{self.name} did not finish: {json.dumps(self.status, indent=1)}\n{self.events()}")
         return self.status
 
-    def succeed(self, timeout: float = 180) -> dict[str, Any]:
+    def succeed(self, timeout: float = 300) -> dict[str, Any]:
         """Wait for the end and make sure that it is a good one."""
         status = self.wait(timeout)
         assert status["phase"] == "Succeeded", json.dumps(status, indent=1)
@@ -275,6 +275,14 @@ class Job:
     def events(self) -> str:
         """Return its Events as kubectl shows them."""
         return kubectl("events", "-n", self.namespace, "--for", f"pdfjob/{self.name}").stdout
+
+    def wait_for_event(self, *words: str) -> None:
+        """Wait until one of its Events has all these words: it is written only after the status that it tells of."""
+
+        def told() -> bool:
+            return any(all(word in line for word in words) for line in self.events().splitlines())
+
+        wait_until(told, f"an Event of {self.name} has {words}", 30)
 
     def result(self, storage: Storage, fmt: str = "jsonl") -> bytes:
         """Return the merged result."""

@@ -47,6 +47,10 @@ class Puppets:
         """Let everybody through who waits at a door of a job."""
         self.server.offer(f"/{name}/doors/{door}")
 
+    def knocks(self, name: str, door: str) -> int:
+        """Return how often runners have asked whether a door of a job is open: they have done what comes before."""
+        return self.server.asked.get(f"/{name}/doors/{door}", 0)
+
     def starts(self, name: str, chunks: int) -> list[int]:
         """Return how many starts of each chunk of a job have fetched orders."""
         return [self.server.asked.get(f"/{name}/orders/{chunk}", 0) for chunk in range(chunks)]

@@ -53,8 +53,9 @@ class WebServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         path = request.path.partition("?")[0]
+        answer = self.answers.get(path, _not_found)  # before it counts: who sees the count may set another
         self.asked[path] = self.asked.get(path, 0) + 1
-        self.answers.get(path, _not_found)(request)
+        answer(request)
 
 
 @contextmanager
