@@ -26,8 +26,10 @@ def this_run() -> str:
 @cache
 def _hold() -> tuple[str, IO[str]]:
     name = uuid.uuid4().hex[:12]
-    file = (_folder() / name).open("w")
+    new = _folder().with_name(f"test-run-{name}")
+    file = new.open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
+    new.rename(_folder() / name)  # only now: a file there that nobody holds is that of a dead run
     return name, file
 
 

@@ -65,7 +65,7 @@ class WireStorage:
         """Return the presigned URL of an object."""
         return f"http://127.0.0.1:{self._server.server_port}/{path}?{query}"
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until something has happened."""
         deadline = time.monotonic() + seconds
         while not condition():

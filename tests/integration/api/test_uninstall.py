@@ -35,7 +35,7 @@ def left(namespace: str) -> list[str]:
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pdfjob_operator.uninstall", *arguments]
     return subprocess.run(
-        command, env=environment() | variables, capture_output=True, text=True, check=False, timeout=60
+        command, env=environment() | variables, capture_output=True, text=True, check=False, timeout=180
     )
 
 
@@ -44,7 +44,7 @@ def test_every_pdfjob_of_the_named_namespaces_is_deleted_and_no_other(namespace:
         for place in (namespace, second, third):
             submit(place, "one")
         submit(namespace, "two")
-        done = run(f"--namespace={namespace}", f"--namespace={second}", "--timeout=30")
+        done = run(f"--namespace={namespace}", f"--namespace={second}", "--timeout=120")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "3 PdfJobs left" in done.stdout
         assert "no PdfJob is left" in done.stdout

@@ -137,7 +137,7 @@ def test_admins_of_a_namespace_grant_tokens_editors_submit_and_scale_and_viewers
     def said() -> bool:
         return kubectl(*command, "-n", place, f"--as={user}", check=False).stdout.strip() == answer
 
-    wait_until(said, "the answer, once the roles are aggregated", 15)
+    wait_until(said, "the answer, once the roles are aggregated", 60)
 
 
 def test_upgrade_keeps_the_credentials_and_restarts_the_operator_with_the_new_settings(place: str) -> None:
@@ -161,7 +161,7 @@ def test_rollback_brings_the_old_settings_back(place: str) -> None:
 
 def test_uninstall_ends_pdfjobs_first_and_leaves_nothing_but_the_crds(place: str) -> None:
     job = submit(place, "lost", {"s3": {"key": f"pdfjob/inbox/{place}/nothing-here.pdf"}})
-    assert job.wait(60)["phase"] == "Failed"
+    assert job.wait()["phase"] == "Failed"
     assert job.get()["metadata"]["finalizers"]
     helm("uninstall", RELEASE, "-n", place, "--wait", "--timeout", "180s")
     kinds = "pdfjobs,pdfchunks,deployments,jobs,services,roles,networkpolicies,persistentvolumeclaims"

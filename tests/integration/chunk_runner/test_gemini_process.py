@@ -102,6 +102,7 @@ def test_every_window_is_saved_before_the_next_one_is_asked_for(bench: Bench) ->
 def test_progress_tells_at_once_that_the_key_is_good(bench: Bench) -> None:
     bench.stub.register(bench.key, Scenario(script=(ScriptLine("hang", page=6),)))
     runner = bench.start()
+    bench.storage.wait_for(lambda: bench.counts["requests"] == 2)
     bench.storage.wait_for(lambda: b'"answered":true' in bench.storage.objects.get("progress-a1", b""), seconds=8)
     runner.process.kill()
     runner.end()
@@ -110,11 +111,11 @@ def test_progress_tells_at_once_that_the_key_is_good(bench: Bench) -> None:
 
 
 def test_a_killed_start_pays_nothing_twice(bench: Bench) -> None:
-    bench.stub.register(bench.key, Scenario(latency_seconds=0.3))
+    bench.stub.register(bench.key, Scenario(latency_seconds=2))
     for number in range(1, 4):
         runner = bench.start(number, previous=f"checkpoint-a{number - 1}" if number > 1 else None)
         bench.storage.wait_for(partial(bench.has_saved, number))
-        time.sleep(0.1)  # in the middle of the next call
+        bench.storage.wait_for(lambda: bench.counts["in_flight"] == 1)  # the next call
         runner.process.kill()
         assert runner.end() == -signal.SIGKILL
     code, _ = bench.run(4, previous="checkpoint-a3")
@@ -164,8 +165,8 @@ def test_sigterm_ends_a_wait_for_the_rate_limit_at_once(bench: Bench) -> None:
 
 
 def test_the_soft_timeout_saves_what_was_paid(bench: Bench) -> None:
-    bench.stub.register(bench.key, Scenario(latency_seconds=3))
-    code, runner = bench.run(soft_timeout_seconds=8)
+    bench.stub.register(bench.key, Scenario(latency_seconds=5))
+    code, runner = bench.run(soft_timeout_seconds=12)
     assert code == 76
     assert runner.message["code"] == "TIMEOUT"
     assert set(bench.counts["windows"].values()) == {1}

@@ -201,7 +201,7 @@ def test_sigterm_saves_and_the_next_start_goes_on_from_there(storage: WireStorag
     while "first item done" not in (line := runner.process.stdout.readline()):
         lines.append(line)
     runner.process.send_signal(signal.SIGTERM)
-    assert runner.end(timeout=5) == 75
+    assert runner.end(timeout=30) == 75
     done = json.loads(storage.objects["checkpoint-a1"])["done"]
     assert 1 <= len(done) < PAGES
     assert runner.message["items"] == len(done)
@@ -218,6 +218,7 @@ def test_sigterm_saves_and_the_next_start_goes_on_from_there(storage: WireStorag
 def test_a_killed_start_loses_at_most_five_seconds(storage: WireStorage, tmp_path: Path) -> None:
     expected = undisturbed(tmp_path)
     runner = start_runner(storage, make_task(BOOK, 1, PAGES), tmp_path, RUNNER_THROTTLE_SECONDS_PER_PAGE="0.5")
+    storage.wait_for(lambda: storage.requests["GET", "chunk.pdf"] == 1)
     storage.wait_for(lambda: "checkpoint-a1" in storage.objects, seconds=8)
     runner.process.kill()
     assert runner.end() == -signal.SIGKILL
@@ -228,7 +229,8 @@ def test_a_killed_start_loses_at_most_five_seconds(storage: WireStorage, tmp_pat
 
 
 def test_the_soft_timeout_saves_and_says_timeout(storage: WireStorage, tmp_path: Path) -> None:
-    code, runner = run(storage, tmp_path, make_task(BOOK, 1, PAGES, soft_timeout_seconds=1), **SLOW)
+    slower = {"RUNNER_THROTTLE_SECONDS_PER_PAGE": "0.3"}
+    code, runner = run(storage, tmp_path, make_task(BOOK, 1, PAGES, soft_timeout_seconds=5), **slower)
     assert code == 76
     assert runner.message["code"] == "TIMEOUT"
     assert runner.message["items"] == len(json.loads(storage.objects["checkpoint-a1"])["done"]) > 0

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from pdfjob_api.names import API_VERSION
 from tests.support.cluster import crds, fresh_namespace, kubectl
 from tests.support.leftovers import RUN_LABEL, this_run
+from tests.support.product import wait_until
 
 from .installation import S3Server, publish, s3_server
 
 __all__ = ["crds"]
 
 _LABEL = "pdfjob-tests/plays-the-operator"
+_REFUSAL = "a test plays the operator here"
 
 
 def _policy() -> list[dict[str, object]]:
@@ -34,7 +38,7 @@ def _policy() -> list[dict[str, object]]:
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [rule]},
-                "validations": [{**people, "message": "a test plays the operator here"}],
+                "validations": [{**people, "message": _REFUSAL}],
             },
         },
         {
@@ -56,16 +60,33 @@ def stage(crds: None) -> Iterator[None]:
     items = [json.dumps(item) for item in _policy()]
     for item in items:
         kubectl("apply", "-f", "-", stdin=item)
+    with _staged("plugin-probe") as name:
+        wait_until(lambda: _keeps_out(name), "the API server heeds the policy", 60)
     yield
     for item in reversed(items):
         kubectl("delete", "--wait=false", "-f", "-", stdin=item)
 
 
+@contextmanager
+def _staged(prefix: str) -> Iterator[str]:
+    with fresh_namespace(prefix) as name:
+        kubectl("label", "namespace", name, f"{_LABEL}={this_run()}")
+        yield name
+
+
+def _keeps_out(namespace: str) -> bool:
+    """Whether an operator is kept out: a service account that may do everything is refused."""
+    spec = {"source": {"http": {"url": "https://example.org/novel.pdf"}}}
+    manifest = {"apiVersion": API_VERSION, "kind": "PdfJob", "metadata": {"name": "novel"}, "spec": spec}
+    operator = ("--as=system:serviceaccount:operators:operator", "--as-group=system:masters")
+    command = ("create", "--dry-run=server", "-n", namespace, "-f", "-", *operator)
+    return _REFUSAL in kubectl(*command, stdin=json.dumps(manifest), check=False).stderr
+
+
 @pytest.fixture
 def namespace(stage: None) -> Iterator[str]:
     """A fresh namespace of a user."""
-    with fresh_namespace("plugin") as name:
-        kubectl("label", "namespace", name, f"{_LABEL}={this_run()}")
+    with _staged("plugin") as name:
         yield name
 
 

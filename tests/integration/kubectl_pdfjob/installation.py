@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError
 from devcluster.paths import Paths
 from kubectl_pdfjob.portforward import forwarded
 from tests.support.cluster import environment, kubeconfig, kubectl
+from tests.support.product import wait_until
 
 BUCKET = "documents"
 ACCESS_KEY = "plugin-test"
@@ -216,6 +217,10 @@ def user_kubeconfig(namespace: str, path: Path, *rules: Mapping[str, Any]) -> Pa
     kubectl("create", "serviceaccount", "user", "-n", namespace)
     binding = ("--role=user", f"--serviceaccount={namespace}:user", "-n", namespace)
     kubectl("create", "rolebinding", "user", *binding)
+    if rules:  # the API server heeds a role only a moment after it was stored
+        kind = f"{rules[0]['resources'][0]}.{rules[0]['apiGroups'][0]}"
+        asked = ("auth", "can-i", rules[0]["verbs"][0], kind, f"--as=system:serviceaccount:{namespace}:user")
+        wait_until(lambda: kubectl(*asked, "-n", namespace, check=False).returncode == 0, "the user has the rights", 30)
     token = kubectl("create", "token", "user", "-n", namespace).stdout.strip()
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json").stdout)
     config["users"][0]["user"] = {"token": token}

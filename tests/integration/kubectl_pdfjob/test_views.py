@@ -87,7 +87,10 @@ def test_the_workers_are_shown_from_their_pods(namespace: str) -> None:
 
     pod(0)
     pod(1, nodeSelector={"no-node": "has-this"})
-    text = _until(lambda: pdfjob("status", "novel", "-n", namespace).stdout, lambda seen: "ErrImageNeverPull" in seen)
+    text = _until(
+        lambda: pdfjob("status", "novel", "-n", namespace).stdout,
+        lambda seen: "ErrImageNeverPull" in seen and "Unschedulable" in seen,
+    )
     workers = next(part for part in text.split("\n\n") if part.startswith("Workers:")).splitlines()
 
     assert workers[2].split()[:3] == ["0", "1", "ImagePull"]
@@ -180,7 +183,7 @@ def _read_until(terminal: int, text: str, seconds: float) -> None:
 
 
 def _until(read: Callable[[], str], good: Callable[[str], bool]) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         seen = read()
         if good(seen):

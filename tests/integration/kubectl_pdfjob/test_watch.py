@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import time
+from contextlib import suppress
 
 from tests.support.cluster import kubectl
 
@@ -94,6 +95,9 @@ def test_on_a_terminal_it_is_the_live_view_and_ends_with_the_same_exit_codes(nam
         while b"Processing chunk 4/10 (40%)" not in seen:
             seen += os.read(terminal, 65536)
         ended(operator, "Failed", "False")
+        with suppress(OSError):  # that is the end; what nobody reads would fill the terminal and stop the plugin
+            while os.read(terminal, 65536):
+                pass
         _, stderr = process.communicate(timeout=60)
     os.close(terminal)
 

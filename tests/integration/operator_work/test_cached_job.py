@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,14 +119,19 @@ class Loop:
                 puts.append(self.store.put(key, data, metadata={"sha256": digest}))
             await asyncio.gather(*puts)
 
-    async def run(self, seconds: float, *, until: str = "never") -> float:
-        """Run the loop for so long, or until the job has reached a step; return the seconds it took."""
+    def at(self, step: str) -> Callable[[], bool]:
+        """Return a test whether the job has reached a step."""
+        return lambda: self.job.status.current_step == step
+
+    async def run(self, until: Callable[[], bool], *, more: float = 0.0) -> float:
+        """Run the loop until something holds, and for some seconds more; return the seconds it took."""
         began = time.monotonic()
         self.reconciler.wake(JOB_UID)
         running = asyncio.create_task(self.reconciler.run())
-        while time.monotonic() - began < seconds and self.job.status.current_step != until:  # noqa: ASYNC110 - no event tells
+        while time.monotonic() - began < SECONDS and not until():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
         took = time.monotonic() - began
+        await asyncio.sleep(more)
         self.reconciler.queue.close()
         await running
         await self.reconciler.stop_work()
@@ -162,7 +167,7 @@ async def test_a_thousand_chunks_are_taken_from_the_cache_and_no_pod_starts(loop
     job, chunks = a_job(), [pdf_chunk(index) for index in range(MANY)]
     await loop.keep(job, chunks, MANY)
     loop.take(job, *chunks)
-    took = await loop.run(SECONDS, until="Merging")
+    took = await loop.run(loop.at("Merging"))
     print(f"{MANY} chunks in {took:.1f} s")
     assert loop.made == []
     found = loop.cache.chunks(JOB_UID).values()
@@ -179,7 +184,7 @@ async def test_only_what_is_not_there_starts(loop: Loop) -> None:
     job, chunks = a_job(), [pdf_chunk(index) for index in range(10)]
     await loop.keep(job, [chunk for chunk in chunks if chunk.spec.index != 7], 10)
     loop.take(job, *chunks)
-    await loop.run(1.5)
+    await loop.run(lambda: bool(loop.made) and loop.at("Processing chunk 9/10")(), more=1.0)
     assert loop.made == ["novel-c00007-a1"]
     assert loop.job.status.chunks is not None
     assert loop.job.status.chunks.cached == 9
@@ -189,7 +194,7 @@ async def test_a_job_that_ignores_the_cache_starts(loop: Loop) -> None:
     job, chunks = a_job(), [pdf_chunk(0)]
     await loop.keep(job, chunks, 1)
     loop.take(a_job(cache=CacheUse.IGNORE), *chunks)
-    await loop.run(0.5)
+    await loop.run(lambda: bool(loop.made), more=0.5)
     assert loop.made == ["novel-c00000-a1"]
 
 
@@ -201,7 +206,7 @@ async def test_the_result_of_a_runner_is_kept_before_it_is_recorded(loop: Loop, 
     loop.take(job, chunk)
     loop.cache.apply("jobs", raw_job())
     loop.cache.apply("pods", raw_pod(terminated(0), phase="Succeeded"))
-    await loop.run(5, until="Merging")
+    await loop.run(loop.at("Merging"))
     recorded = loop.cache.chunks(JOB_UID)[0].status
     assert recorded.phase is ChunkPhase.SUCCEEDED
     assert recorded.result is not None
