@@ -14,7 +14,7 @@ from tests.support.fault_verdict import Reference, ended_badly, lived_through, n
 QUICK: Final = {"maxRetries": 1, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
 SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "1.5"}]}
 SLOWER: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "5"}]}
-"""For a pod that the garbage collector ends: that takes seconds when many tests run."""
+"""For a pod that must still be at work when it is ended: that takes seconds when many tests run."""
 DAMAGE: Final = b'{"this is": "no '
 
 
@@ -43,7 +43,7 @@ def is_at_work(lab: Lab, job: FaultJob, chunk: int) -> Callable[[], bool]:
 
 
 def is_done(job: FaultJob, chunk: int) -> Callable[[], bool]:
-    return lambda: len(job.chunks()) > chunk and job.chunks()[chunk]["status"]["phase"] == "Succeeded"
+    return lambda: (chunk, "Succeeded") in [(each["spec"]["index"], each["status"]["phase"]) for each in job.chunks()]
 
 
 def result_key(job: FaultJob, chunk: int, start: int = 1) -> str:
@@ -61,7 +61,7 @@ def test_job_deleted_while_its_pod_runs(lab: Lab, reference: Reference) -> None:
 
 @fault("pod deleted", "run")
 def test_pod_deleted_while_it_runs(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
+    job = lab.submit(runner=SLOWER)
     lab.wait(is_at_work(lab, job, 1), "chunk 1 is worked on")
     (pod,) = job.children("pods", 1)
     lab.api.delete("pods", pod["metadata"]["name"])
@@ -70,7 +70,7 @@ def test_pod_deleted_while_it_runs(lab: Lab, reference: Reference) -> None:
 
 @fault("pod deleted without grace", "run")
 def test_pod_deleted_without_grace(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
+    job = lab.submit(runner=SLOWER)
     lab.wait(is_at_work(lab, job, 1), "chunk 1 is worked on")
     (pod,) = job.children("pods", 1)
     lab.api.delete("pods", pod["metadata"]["name"], gracePeriodSeconds=0)
@@ -80,7 +80,7 @@ def test_pod_deleted_without_grace(lab: Lab, reference: Reference) -> None:
 @pytest.mark.worst
 @fault("Job and pod of one chunk deleted at once", "run")
 def test_job_and_pod_deleted_at_once(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
+    job = lab.submit(runner=SLOWER)
     lab.wait(is_at_work(lab, job, 1), "chunk 1 is worked on")
     (pod,) = job.children("pods", 1)
     lab.api.delete("pods", pod["metadata"]["name"], gracePeriodSeconds=0)
@@ -119,7 +119,7 @@ def test_all_pdfchunks_deleted(lab: Lab, reference: Reference) -> None:
 
 @fault("PdfChunk deleted", "split")
 def test_pdfchunk_deleted_while_splitting(lab: Lab, reference: Reference) -> None:
-    with lab.hold_operator("put chunk", 2) as gate, lab.hold_runner(0, times=2) as runner:
+    with lab.hold_operator("put chunk", 2) as gate, lab.hold_runner(0) as runner:
         job = lab.submit()
         lab.wait(gate.reached.is_set, "the second chunk is being stored")
         lab.wait(runner.reached.is_set, "the first chunk runs")
@@ -249,8 +249,10 @@ def test_merged_file_taken_while_merging(deed: Callable[[Lab, str], None], lab: 
 def test_checkpoint_taken_between_two_starts(deed: Callable[[Lab, str], None], lab: Lab, reference: Reference) -> None:
     job = lab.submit(runner=SLOWER)
     lab.wait(is_at_work(lab, job, 1), "chunk 1 is worked on")
+    (pod,) = job.children("pods", 1)
     with lab.hold_runner(1) as gate:
         lab.api.delete("jobs", "book-c00001-a1")
+        lab.api.delete("pods", pod["metadata"]["name"])  # else it ends when the garbage collector comes, or by itself
         lab.wait(gate.reached.is_set, "the second start has begun")
         folder = f"{job.keys}checkpoints/c00001/"
         for key in lab.storage.keys(folder):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.fault_effects import answer, strike_after
-from tests.support.fault_lab import PAGES, Installation, Lab, open_lab
+from tests.support.fault_lab import CHUNKS, PAGES, Installation, Lab, open_lab
 from tests.support.fault_points import CLUSTER_VERBS, STORE_VERBS, write_points, writing_methods
 from tests.support.fault_proxy import Rule, matches
 from tests.support.fault_verdict import (
@@ -43,9 +43,9 @@ def chunk_fails_once(lab: Lab, reference: Reference) -> None:
 
 def cancelled(lab: Lab, reference: Reference) -> None:
     """A job is cancelled while its pods run: they are killed."""
-    with lab.hold_runner(2):
+    with lab.hold_runner():
         job = lab.submit()
-        lab.wait(lambda: "Running" in job.phases(), "a chunk runs")
+        lab.wait(lambda: job.phases() == ["Running"] * CHUNKS, "every chunk runs")
         lab.api.patch("pdfjobs", job.name, {"spec": {"shutdown": "Cancel"}})
         lab.wait(job.finished, "it has ended")
         assert job.status["phase"] == "Cancelled", lab.describe()
@@ -56,10 +56,11 @@ def cancelled(lab: Lab, reference: Reference) -> None:
 
 def expires(lab: Lab, reference: Reference) -> None:
     """A job goes by itself when its time is over."""
-    job = lab.submit(ttlSecondsAfterFinished={"succeeded": 3})
+    job = lab.submit(ttlSecondsAfterFinished={"succeeded": 3600})
     lab.wait(job.finished, "it has ended")
     ended_well(lab, job, reference)
     nothing_paid_twice(lab, job)
+    lab.api.patch("pdfjobs", job.name, {"spec": {"ttlSecondsAfterFinished": {"succeeded": 1}}})
     nothing_left(lab, job)
     lived_through(lab)
 

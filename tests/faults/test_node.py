@@ -32,22 +32,26 @@ def kubelet_stopped() -> Iterator[None]:
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped for 10 s and started", "run")
 def test_kubelet_stopped_while_chunks_run(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
-    lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-    with kubelet_stopped():
-        lab.pause(10)
+    with lab.hold_runner() as gate:
+        job = lab.submit(runner=SLOW)
+        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
+        with kubelet_stopped():
+            gate.released.set()
+            lab.pause(10)
     verdict(lab, job, reference)
 
 
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped, PdfJob deleted meanwhile", "delete")
 def test_job_deleted_while_the_kubelet_is_away(lab: Lab) -> None:
-    job = lab.submit(runner=SLOW)
-    lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-    with kubelet_stopped():
-        job.delete()
-        lab.pause(5)
-        assert not job.is_gone(), "pods stand that nobody has seen to end"
+    with lab.hold_runner() as gate:
+        job = lab.submit(runner=SLOW)
+        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
+        with kubelet_stopped():
+            gate.released.set()
+            job.delete()
+            lab.pause(5)
+            assert not job.is_gone(), "pods stand that nobody has seen to end"
     nothing_left(lab, job)
     lived_through(lab)
 
@@ -55,9 +59,11 @@ def test_job_deleted_while_the_kubelet_is_away(lab: Lab) -> None:
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped, operator killed", "run")
 def test_operator_killed_while_the_kubelet_is_away(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
-    lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-    with kubelet_stopped():
-        lab.operator.kill()
-        lab.pause(5)
+    with lab.hold_runner() as gate:
+        job = lab.submit(runner=SLOW)
+        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
+        with kubelet_stopped():
+            gate.released.set()
+            lab.operator.kill()
+            lab.pause(5)
     verdict(lab, job, reference)

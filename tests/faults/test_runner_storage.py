@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.fault_effects import answer, cut, lose_answer, slow
+from tests.support.fault_effects import Gate, answer, cut, lose_answer, slow
 from tests.support.fault_lab import Lab
 from tests.support.fault_proxy import Effect, Rule, matches
 from tests.support.fault_requests import RUNNER, S3
@@ -54,15 +54,13 @@ def test_store_refuses_a_runner_once(lab: Lab, reference: Reference) -> None:
 @pytest.mark.fault("S3 away from all runners until every chunk has failed once", "run")
 def test_store_away_from_all_runners(lab: Lab, reference: Reference) -> None:
     """All runners together lose the store for longer than they try: each chunk starts once more."""
-    away = Rule(lambda request: request.server == S3 and request.caller == RUNNER, cut(), times=None)
-    lab.proxy.rules.append(away)
-    job = lab.submit(retryPolicy=QUICK, runner=SLOW)
-    lab.wait(
-        lambda: len(job.chunks()) == 3 and all(chunk["status"].get("history") for chunk in job.chunks()),
-        "every chunk has failed once",
-        120,
-    )
-    lab.proxy.rules.remove(away)
+    gate = Gate()
+    away = Rule(lambda request: request.server == S3 and request.caller == RUNNER, gate.cut(), times=None)
+    with lab.hold(away, gate):
+        job = lab.submit(retryPolicy=QUICK, runner=SLOW)
+        lab.wait(lambda: job.phases() == ["Running"] * 3, "every chunk runs, so that they fail together")
+        gate.released.set()
+        lab.wait(lambda: all(chunk["status"].get("history") for chunk in job.chunks()), "every chunk has failed once")
     lab.wait(job.finished, "it has ended", 240)
     starts = {index: chunk["status"]["starts"] for index, chunk in enumerate(job.chunks())}
     verdict(lab, job, reference, starts=starts)

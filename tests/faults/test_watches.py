@@ -11,7 +11,8 @@ from tests.support.fault_lab import FaultJob, Lab
 from tests.support.fault_requests import RUNNER
 from tests.support.fault_verdict import Reference, lived_through, nothing_left, verdict
 
-SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "2"}]}
+SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "5"}]}
+"""For a runner that is still at work when the test, the operator and the kubelet have all had their time."""
 
 
 def break_watches(lab: Lab) -> None:
@@ -98,10 +99,10 @@ def test_pdfjob_torn_off_in_the_gap(lab: Lab, reference: Reference) -> None:
 
 @pytest.mark.fault("everything ends while watches are broken", "run")
 def test_chunks_end_in_the_gap(lab: Lab, reference: Reference) -> None:
-    job = lab.submit(runner=SLOW)
-    for chunk in range(3):
-        wait_at_work(lab, job, chunk)
-    break_watches(lab)
+    with lab.hold_runner():
+        job = lab.submit()
+        lab.wait(lambda: job.phases() == ["Running"] * 3, "the operator knows that every chunk runs")
+        break_watches(lab)
     lab.wait(lambda: all(lab.pods.succeeded(job.uid, chunk) for chunk in range(3)), "every runner has ended")
     let_watches_begin(lab)
     verdict(lab, job, reference)

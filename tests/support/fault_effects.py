@@ -122,6 +122,16 @@ class Gate:
 
         return effect
 
+    def cut(self) -> Effect:
+        """Hold the request, then close the connection without having asked the server."""
+
+        async def effect(exchange: Exchange) -> web.StreamResponse:
+            await self._pass()
+            return exchange.cut()
+
+        return effect
+
     async def _pass(self) -> None:
         self.reached.set()
-        await asyncio.to_thread(self.released.wait)
+        while not self.released.is_set():  # noqa: ASYNC110 - set by another thread, of which there may be few to wait in
+            await asyncio.sleep(0.02)

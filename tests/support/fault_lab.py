@@ -176,11 +176,14 @@ class Lab:
         finally:
             gate.released.set()
 
-    def hold_runner(self, chunk: int, times: int = 1) -> AbstractContextManager[Gate]:
-        """Keep the runner of a chunk waiting for its PDF: its pod runs until the gate is opened."""
+    def hold_runner(self, chunk: int | None = None) -> AbstractContextManager[Gate]:
+        """Keep the runner of a chunk, or all runners, waiting for the PDF: the pod runs until the gate is opened.
+
+        Every request is held: a runner that has waited for half a minute asks again.
+        """
         gate = Gate()
-        match = matches("get chunk", caller="runner", name=f"c{chunk:05d}.pdf")
-        return self.hold(Rule(match, gate.before(), times=times), gate)
+        match = matches("get chunk", caller="runner", name="" if chunk is None else f"c{chunk:05d}.pdf")
+        return self.hold(Rule(match, gate.before(), times=None), gate)
 
     def hold_operator(self, point: str, first: int = 1, *, name: str = "") -> AbstractContextManager[Gate]:
         """Keep the operator waiting for the answer to a request that the server has carried out."""

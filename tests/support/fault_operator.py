@@ -91,7 +91,8 @@ class OperatorProcess:
 
     def entries(self) -> list[dict[str, Any]]:
         """Return its log, of all its processes."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = self.log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
 
     def tail(self, lines: int = 40) -> str:
         """Return the end of its log."""

@@ -75,6 +75,11 @@ def nothing_paid_twice(
         if request.server == API and request.point == "create jobs" and request.name.startswith(f"{job.name}-c")
     )
     assert all(made[name] <= number for name, number in expected.items()), f"Jobs made: {made}"
+    lab.wait(
+        lambda: all(len(lab.pods.succeeded(job.uid, index)) >= finished.get(index, 1) for index in range(CHUNKS)),
+        "our own watch has seen the runners finish: the operator's may be ahead of it",
+        30,
+    )
     for index in range(CHUNKS):
         succeeded = lab.pods.succeeded(job.uid, index)
         assert len(succeeded) == finished.get(index, 1), (
@@ -104,8 +109,8 @@ def nothing_left(lab: Lab, job: FaultJob, timeout: float = 180, *, successor: bo
         Whether another PdfJob of the same name exists, whose objects are in the same place.
     """
     lab.wait(job.is_gone, f"{job.name} is gone", timeout)
-    lab.wait(lambda: not job.children("jobs") and not job.children("pods"), "its Jobs and pods are gone", 40)
-    lab.wait(lambda: not job.chunks(), "its PdfChunks are gone", 20)
+    lab.wait(lambda: not job.children("jobs") and not job.children("pods"), "its Jobs and pods are gone", 120)
+    lab.wait(lambda: not job.chunks(), "its PdfChunks are gone", 60)
     if not successor:
         left = [key for key in lab.storage.keys(job.keys) if not key.startswith(f"{job.keys}result.")]
         assert left == [], left
