@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import pdfs
 from tests.support.fault_effects import answer, strike_after
-from tests.support.fault_lab import CHUNKS, PAGES, Installation, Lab, open_lab
+from tests.support.fault_lab import PAGES, Installation, Lab, open_lab
 from tests.support.fault_points import CLUSTER_VERBS, STORE_VERBS, write_points, writing_methods
 from tests.support.fault_proxy import Rule, matches
 from tests.support.fault_verdict import (
@@ -45,7 +45,7 @@ def cancelled(lab: Lab, reference: Reference) -> None:
     """A job is cancelled while its pods run: they are killed."""
     with lab.hold_runner():
         job = lab.submit()
-        lab.wait(lambda: job.phases() == ["Running"] * CHUNKS, "every chunk runs")
+        lab.wait(job.all_running, "every chunk runs")
         lab.api.patch("pdfjobs", job.name, {"spec": {"shutdown": "Cancel"}})
         lab.wait(job.finished, "it has ended")
         assert job.status["phase"] == "Cancelled", lab.describe()

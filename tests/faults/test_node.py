@@ -13,7 +13,7 @@ import pytest
 from devcluster.paths import Paths
 from devcluster.processes import ProcessTable
 from tests.support.cluster import REPOSITORY
-from tests.support.fault_lab import Lab
+from tests.support.fault_lab import FaultJob, Lab
 from tests.support.fault_verdict import Reference, lived_through, nothing_left, verdict
 
 SLOW: Final = {"env": [{"name": "RUNNER_THROTTLE_SECONDS_PER_PAGE", "value": "1.5"}]}
@@ -29,29 +29,32 @@ def kubelet_stopped() -> Iterator[None]:
         subprocess.run([sys.executable, "-m", "devcluster", "up"], cwd=REPOSITORY, check=True, capture_output=True)
 
 
+@contextmanager
+def kubelet_stopped_under(lab: Lab) -> Iterator[FaultJob]:
+    """Stop the kubelet when every chunk of a job runs; the runners then work where nobody sees them end."""
+    with lab.hold_runner() as gate:
+        job = lab.submit(runner=SLOW)
+        lab.wait(job.all_running, "every chunk runs")
+        with kubelet_stopped():
+            gate.released.set()
+            yield job
+
+
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped for 10 s and started", "run")
 def test_kubelet_stopped_while_chunks_run(lab: Lab, reference: Reference) -> None:
-    with lab.hold_runner() as gate:
-        job = lab.submit(runner=SLOW)
-        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-        with kubelet_stopped():
-            gate.released.set()
-            lab.pause(10)
+    with kubelet_stopped_under(lab) as job:
+        lab.pause(10)
     verdict(lab, job, reference)
 
 
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped, PdfJob deleted meanwhile", "delete")
 def test_job_deleted_while_the_kubelet_is_away(lab: Lab) -> None:
-    with lab.hold_runner() as gate:
-        job = lab.submit(runner=SLOW)
-        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-        with kubelet_stopped():
-            gate.released.set()
-            job.delete()
-            lab.pause(5)
-            assert not job.is_gone(), "pods stand that nobody has seen to end"
+    with kubelet_stopped_under(lab) as job:
+        job.delete()
+        lab.pause(5)
+        assert not job.is_gone(), "pods stand that nobody has seen to end"
     nothing_left(lab, job)
     lived_through(lab)
 
@@ -59,11 +62,7 @@ def test_job_deleted_while_the_kubelet_is_away(lab: Lab) -> None:
 @pytest.mark.alone
 @pytest.mark.fault("kubelet stopped, operator killed", "run")
 def test_operator_killed_while_the_kubelet_is_away(lab: Lab, reference: Reference) -> None:
-    with lab.hold_runner() as gate:
-        job = lab.submit(runner=SLOW)
-        lab.wait(lambda: job.phases().count("Running") == 3, "every chunk runs")
-        with kubelet_stopped():
-            gate.released.set()
-            lab.operator.kill()
-            lab.pause(5)
+    with kubelet_stopped_under(lab) as job:
+        lab.operator.kill()
+        lab.pause(5)
     verdict(lab, job, reference)

@@ -58,7 +58,7 @@ def test_store_away_from_all_runners(lab: Lab, reference: Reference) -> None:
     away = Rule(lambda request: request.server == S3 and request.caller == RUNNER, gate.cut(), times=None)
     with lab.hold(away, gate):
         job = lab.submit(retryPolicy=QUICK, runner=SLOW)
-        lab.wait(lambda: job.phases() == ["Running"] * 3, "every chunk runs, so that they fail together")
+        lab.wait(job.all_running, "every chunk runs, so that they fail together")
         gate.released.set()
         lab.wait(lambda: all(chunk["status"].get("history") for chunk in job.chunks()), "every chunk has failed once")
     lab.wait(job.finished, "it has ended", 240)

@@ -101,7 +101,7 @@ def test_pdfjob_torn_off_in_the_gap(lab: Lab, reference: Reference) -> None:
 def test_chunks_end_in_the_gap(lab: Lab, reference: Reference) -> None:
     with lab.hold_runner():
         job = lab.submit()
-        lab.wait(lambda: job.phases() == ["Running"] * 3, "the operator knows that every chunk runs")
+        lab.wait(job.all_running, "the operator knows that every chunk runs")
         break_watches(lab)
     lab.wait(lambda: all(lab.pods.succeeded(job.uid, chunk) for chunk in range(3)), "every runner has ended")
     let_watches_begin(lab)

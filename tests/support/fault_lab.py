@@ -108,6 +108,10 @@ class FaultJob:
         """Return the phases of its chunks."""
         return [chunk["status"]["phase"] for chunk in self.chunks()]
 
+    def all_running(self) -> bool:
+        """Return whether the operator knows that every chunk of the lab's document runs."""
+        return self.phases() == ["Running"] * CHUNKS
+
     def children(self, plural: str, chunk: int | None = None) -> list[Raw]:
         """Return its ``jobs`` or ``pods``, of one chunk or of all."""
         more = "" if chunk is None else f",pdfjob.dev/chunk={chunk}"
