@@ -147,7 +147,7 @@ def test_namespace_deleted(stage: str, lab: Lab) -> None:
         job = lab.submit()
         lab.wait(reached, f"it is in its stage: {stage}")
         lab.api.call("DELETE", f"/api/v1/namespaces/{lab.api.namespace}")
-    lab.wait(lambda: namespace_is_gone(lab), "the namespace is gone", 240)
+    lab.wait(lambda: namespace_is_gone(lab), "the namespace is gone", 120)
     left = [key for key in lab.storage.keys(job.keys) if not key.startswith(f"{job.keys}result.")]
     assert left == []
     lived_through(lab)

@@ -109,8 +109,8 @@ def nothing_left(lab: Lab, job: FaultJob, timeout: float = 180, *, successor: bo
         Whether another PdfJob of the same name exists, whose objects are in the same place.
     """
     lab.wait(job.is_gone, f"{job.name} is gone", timeout)
-    lab.wait(lambda: not job.children("jobs") and not job.children("pods"), "its Jobs and pods are gone", 120)
-    lab.wait(lambda: not job.chunks(), "its PdfChunks are gone", 60)
+    lab.wait(lambda: not job.children("jobs") and not job.children("pods"), "its Jobs and pods are gone", 40)
+    lab.wait(lambda: not job.chunks(), "its PdfChunks are gone", 20)
     if not successor:
         left = [key for key in lab.storage.keys(job.keys) if not key.startswith(f"{job.keys}result.")]
         assert left == [], left
